@@ -1,0 +1,73 @@
+//! Outputs that appear whole or not at all.
+
+use crate::{Error, Result};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A file that is written next to its destination and takes its place when it is committed. Dropped before
+/// that, it vanishes and whatever was at the destination stays.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+    replace: bool,
+}
+
+impl AtomicFile {
+    /// Starts a file that will be at `path`. With `replace`, it may take the place of another.
+    ///
+    /// # Errors
+    /// InvalidArgument where `path` exists and `replace` is false; Io where the folder cannot be written.
+    pub fn create(path: &Path, replace: bool) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::invalid(format!("{} is a folder, expected a file name", path.display())));
+        }
+        if !replace && path.exists() {
+            return Err(exists(path));
+        }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut builder = tempfile::Builder::new();
+        let prefix = format!(".{name}.");
+        builder.prefix(&prefix).suffix(".tmp");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|e| Error::from(e).context(folder.display()))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), path: path.into(), replace })
+    }
+
+    /// Puts the file in place.
+    ///
+    /// # Errors
+    /// Io; the destination is then as it was.
+    pub fn commit(self) -> Result<()> {
+        let named = |e: std::io::Error| Error::from(e).context(self.path.display());
+        let file = self.file.into_inner().map_err(|e| named(e.into_error()))?;
+        file.as_file().sync_all().map_err(named)?;
+        let done = if self.replace { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
+        done.map(drop).map_err(|e| match e.error.kind() {
+            std::io::ErrorKind::AlreadyExists => exists(&self.path),
+            _ => named(e.error),
+        })
+    }
+}
+
+fn exists(path: &Path) -> Error {
+    Error::invalid(format!("{} already exists", path.display())).with_hint("--force replaces it")
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}

@@ -1,0 +1,398 @@
+//! The directory: what a pack holds, as CBOR (`format-spec/container.md`, section Directory).
+//!
+//! Public types say what is stored; the `Wire` types below are their CBOR form. Unknown map keys are ignored,
+//! so later minor versions can add some; unknown nodes are kept and refused when they are read.
+
+use crate::{
+    Dtype, Error, LeafSpec, Limits, Result, StreamKind, StreamSpec,
+    expression::{Expr, StoredLeaf},
+};
+use ciborium::Value;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One tensor of a pack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Name, unique in the pack.
+    pub name: String,
+    /// Element type in which the tensor is handed out.
+    pub dtype: Dtype,
+    /// Outermost dimension first.
+    pub shape: Vec<u64>,
+    /// Where the tensor came from.
+    pub origin: Origin,
+    /// How it is stored.
+    pub expr: Expr<StoredLeaf>,
+}
+
+/// What is remembered of a tensor's source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Type in the source file, `Q4_K` for example.
+    #[serde(rename = "type")]
+    pub dtype: String,
+    /// Bytes in the source file.
+    pub bytes: u64,
+    /// Squared error of the stored values relative to the squared norm of the source's, as the encoder
+    /// measured it; absent where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_mse: Option<f64>,
+}
+
+/// A small file that travels with the model: configuration, tokenizer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileEntry {
+    /// Relative path with `/`, without `.` and `..`.
+    pub name: String,
+    /// Its bytes, a u8 leaf.
+    pub leaf: StoredLeaf,
+}
+
+/// Everything that the index says apart from where chunks are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Directory {
+    /// Program and version that wrote the pack.
+    pub generator: String,
+    /// Free text pairs carried over from the source.
+    pub metadata: BTreeMap<String, String>,
+    /// The recipe that made the pack, TOML.
+    pub recipe: Option<String>,
+    /// Files, in the order in which they are stored.
+    pub files: Vec<FileEntry>,
+    /// Tensors, in execution order as far as it is known.
+    pub tensors: Vec<Entry>,
+}
+
+impl Directory {
+    pub(crate) fn to_cbor(&self) -> Result<Vec<u8>> {
+        let wire = WireDirectory {
+            generator: self.generator.clone(),
+            metadata: self.metadata.clone(),
+            recipe: self.recipe.clone(),
+            files: self
+                .files
+                .iter()
+                .map(|f| WireFile { name: f.name.clone(), leaf: leaf_to_wire(&f.leaf) })
+                .collect(),
+            tensors: self.tensors.iter().map(entry_to_wire).collect(),
+        };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&wire, &mut bytes).map_err(|e| Error::invalid(format!("directory: {e}")))?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn from_cbor(bytes: &[u8], limits: &Limits) -> Result<Self> {
+        // Each node takes two levels of CBOR (map and operand list); parameters take a few more.
+        let recursion = 2 * limits.depth + 16;
+        let mut rest = bytes;
+        let wire: WireDirectory = ciborium::de::from_reader_with_recursion_limit(&mut rest, recursion)
+            .map_err(|e| Error::corruption(format!("directory: {e}")))?;
+        if !rest.is_empty() {
+            return Err(Error::corruption(format!("directory: {} bytes after its end", rest.len())));
+        }
+        let entries = wire.files.len() + wire.tensors.len();
+        if entries > limits.entries {
+            return Err(Error::limit(format!(
+                "{entries} tensors and files, the limit is {}",
+                limits.entries
+            )));
+        }
+        let files = wire.files.into_iter().map(file_from_wire).collect::<Result<Vec<_>>>()?;
+        let tensors = wire.tensors.into_iter().map(entry_from_wire).collect::<Result<Vec<_>>>()?;
+        Ok(Self { generator: wire.generator, metadata: wire.metadata, recipe: wire.recipe, files, tensors })
+    }
+}
+
+/// Refuses a tensor name that is empty or longer than `limits` allow.
+pub(crate) fn check_name(name: &str, limits: &Limits) -> Result<()> {
+    if name.is_empty() || name.len() > limits.name_bytes {
+        return Err(Error::limit(format!(
+            "a name of {} bytes, expected 1 to {}",
+            name.len(),
+            limits.name_bytes
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a file name that could leave the folder it is unpacked into.
+pub(crate) fn check_file_name(name: &str, limits: &Limits) -> Result<()> {
+    check_name(name, limits)?;
+    let unsafe_part = |p: &str| p.is_empty() || p == "." || p == "..";
+    if name.split('/').any(unsafe_part) || name.contains(['\\', ':', '\0']) {
+        return Err(Error::corruption(format!("file name {name:?} is not a plain relative path")));
+    }
+    Ok(())
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireDirectory {
+    generator: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipe: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<WireFile>,
+    tensors: Vec<WireEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireFile {
+    name: String,
+    leaf: WireNode,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireEntry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<u64>,
+    origin: Origin,
+    expr: WireNode,
+}
+
+/// One node. Leaves have `segment`, `chunk` and `streams`; inner nodes have operands `of`.
+#[derive(Serialize, Deserialize)]
+struct WireNode {
+    node: String,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    version: u16,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ancillary: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dtype: Option<Dtype>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<Vec<u64>>,
+    #[serde(default = "null", skip_serializing_if = "Value::is_null")]
+    params: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    segment: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunk: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<(u8, u64, u32)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    of: Vec<Self>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_one(version: &u16) -> bool {
+    *version == 1
+}
+
+fn null() -> Value {
+    Value::Null
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefParams {
+    tensor: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SparseParams {
+    group: [u32; 2],
+}
+
+#[derive(Serialize, Deserialize)]
+struct ScaleParams {
+    rows: bool,
+    columns: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PermuteParams {
+    axis: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RotateParams {
+    seed: u64,
+    block: u32,
+}
+
+fn inner(node: &str, of: Vec<WireNode>) -> WireNode {
+    WireNode {
+        node: node.into(),
+        version: 1,
+        ancillary: false,
+        dtype: None,
+        shape: None,
+        params: Value::Null,
+        segment: None,
+        chunk: None,
+        streams: Vec::new(),
+        of,
+    }
+}
+
+fn value(params: &impl Serialize) -> Value {
+    // These are plain structs of integers and text: they always have a CBOR form.
+    Value::serialized(params).unwrap_or(Value::Null)
+}
+
+fn stream_code(kind: StreamKind) -> u8 {
+    match kind {
+        StreamKind::Symbols => 0,
+        StreamKind::Words => 1,
+        StreamKind::Bytes { width } => 16 + width,
+    }
+}
+
+fn stream_from_wire((code, items, chunk_items): (u8, u64, u32)) -> Result<StreamSpec> {
+    let kind = match code {
+        0 => StreamKind::Symbols,
+        1 => StreamKind::Words,
+        17..=24 => StreamKind::Bytes { width: code - 16 },
+        other => return Err(Error::compatibility(format!("stream kind {other} is not known to this build"))),
+    };
+    if chunk_items == 0 || chunk_items > StreamSpec::MAX_CHUNK_ITEMS {
+        return Err(Error::corruption(format!(
+            "chunks of {chunk_items} items, expected 1 to {}",
+            StreamSpec::MAX_CHUNK_ITEMS
+        )));
+    }
+    Ok(StreamSpec { kind, items, chunk_items })
+}
+
+fn leaf_to_wire(leaf: &StoredLeaf) -> WireNode {
+    let spec = &leaf.spec;
+    WireNode {
+        version: spec.version,
+        dtype: Some(spec.dtype),
+        shape: Some(spec.shape.clone()),
+        params: spec.params.clone(),
+        segment: Some(leaf.segment),
+        chunk: Some(leaf.first_chunk),
+        streams: spec.streams.iter().map(|s| (stream_code(s.kind), s.items, s.chunk_items)).collect(),
+        ..inner(&spec.codec, Vec::new())
+    }
+}
+
+fn leaf_from_wire(wire: WireNode) -> Result<StoredLeaf> {
+    let (Some(dtype), Some(shape), Some(segment), Some(first_chunk)) =
+        (wire.dtype, wire.shape, wire.segment, wire.chunk)
+    else {
+        return Err(Error::corruption(format!(
+            "leaf {}: dtype, shape, segment or chunk is missing",
+            wire.node
+        )));
+    };
+    let streams = wire.streams.into_iter().map(stream_from_wire).collect::<Result<_>>()?;
+    let spec =
+        LeafSpec { codec: wire.node, version: wire.version, dtype, shape, params: wire.params, streams };
+    Ok(StoredLeaf { spec, segment, first_chunk })
+}
+
+fn expr_to_wire(expr: &Expr<StoredLeaf>) -> WireNode {
+    let of = expr.operands().into_iter().map(expr_to_wire).collect();
+    let node = inner(expr.node(), of);
+    match expr {
+        Expr::Leaf(leaf) => leaf_to_wire(leaf),
+        Expr::Sum(_) | Expr::Product(_) => node,
+        Expr::Ref { tensor, shape, dtype } => WireNode {
+            shape: Some(shape.clone()),
+            dtype: Some(*dtype),
+            params: value(&RefParams { tensor: tensor.clone() }),
+            ..node
+        },
+        Expr::Sparse { shape, group, .. } => {
+            WireNode { shape: Some(shape.clone()), params: value(&SparseParams { group: *group }), ..node }
+        }
+        Expr::Scale { rows, columns, .. } => WireNode {
+            params: value(&ScaleParams { rows: rows.is_some(), columns: columns.is_some() }),
+            ..node
+        },
+        Expr::Permute { axis, .. } => WireNode { params: value(&PermuteParams { axis: *axis }), ..node },
+        Expr::Rotate { seed, block, .. } => {
+            WireNode { params: value(&RotateParams { seed: *seed, block: *block }), ..node }
+        }
+        Expr::Unknown { version, ancillary, .. } => {
+            WireNode { version: *version, ancillary: ancillary.is_some(), ..node }
+        }
+    }
+}
+
+fn expr_from_wire(mut wire: WireNode) -> Result<Expr<StoredLeaf>> {
+    if wire.segment.is_some() {
+        return Ok(Expr::Leaf(leaf_from_wire(wire)?));
+    }
+    let of: Vec<Expr<StoredLeaf>> =
+        std::mem::take(&mut wire.of).into_iter().map(expr_from_wire).collect::<Result<_>>()?;
+    if wire.version != 1 {
+        return Ok(unknown(wire, of));
+    }
+    let name = wire.node.clone();
+    let wrong = |e: &dyn std::fmt::Display| Error::corruption(format!("node {name}: {e}"));
+    let shape = |wire: &WireNode| wire.shape.clone().ok_or_else(|| wrong(&"shape is missing"));
+    fn params<T: serde::de::DeserializeOwned>(wire: &WireNode) -> Result<T> {
+        wire.params.deserialized().map_err(|e| Error::corruption(format!("node {}: {e}", wire.node)))
+    }
+    let count = of.len();
+    let mut operands = of.into_iter();
+    let mut next = |expected: usize| {
+        let operand = if count == expected { operands.next() } else { None };
+        operand.map(Box::new).ok_or_else(|| wrong(&format!("expected {expected} operands, found {count}")))
+    };
+    Ok(match wire.node.as_str() {
+        "sum" => Expr::Sum(operands.collect()),
+        "product" => Expr::Product(operands.collect()),
+        "ref" => Expr::Ref {
+            tensor: params::<RefParams>(&wire)?.tensor,
+            shape: shape(&wire)?,
+            dtype: wire.dtype.ok_or_else(|| wrong(&"dtype is missing"))?,
+        },
+        "sparse" => Expr::Sparse {
+            shape: shape(&wire)?,
+            group: params::<SparseParams>(&wire)?.group,
+            mask: next(2)?,
+            values: next(2)?,
+        },
+        "scale" => {
+            let has: ScaleParams = params(&wire)?;
+            let expected = 1 + usize::from(has.rows) + usize::from(has.columns);
+            let rows = has.rows.then(|| next(expected)).transpose()?;
+            let columns = has.columns.then(|| next(expected)).transpose()?;
+            Expr::Scale { rows, columns, of: next(expected)? }
+        }
+        "permute" => {
+            Expr::Permute { axis: params::<PermuteParams>(&wire)?.axis, order: next(2)?, of: next(2)? }
+        }
+        "rotate" => {
+            let RotateParams { seed, block } = params(&wire)?;
+            Expr::Rotate { seed, block, of: next(1)? }
+        }
+        _ => unknown(wire, operands.collect()),
+    })
+}
+
+fn unknown(wire: WireNode, of: Vec<Expr<StoredLeaf>>) -> Expr<StoredLeaf> {
+    let operand = of.into_iter().next().filter(|_| wire.ancillary);
+    Expr::Unknown { node: wire.node, version: wire.version, ancillary: operand.map(Box::new) }
+}
+
+fn entry_to_wire(entry: &Entry) -> WireEntry {
+    WireEntry {
+        name: entry.name.clone(),
+        dtype: entry.dtype,
+        shape: entry.shape.clone(),
+        origin: entry.origin.clone(),
+        expr: expr_to_wire(&entry.expr),
+    }
+}
+
+fn entry_from_wire(wire: WireEntry) -> Result<Entry> {
+    let expr = expr_from_wire(wire.expr).map_err(|e| e.in_tensor(&wire.name))?;
+    Ok(Entry { name: wire.name, dtype: wire.dtype, shape: wire.shape, origin: wire.origin, expr })
+}
+
+fn file_from_wire(wire: WireFile) -> Result<FileEntry> {
+    let leaf = leaf_from_wire(wire.leaf).map_err(|e| e.context(format!("file {}", wire.name)))?;
+    Ok(FileEntry { name: wire.name, leaf })
+}

@@ -1,0 +1,31 @@
+//! What a reader accepts before it allocates anything.
+
+/// Bounds that are checked before memory is asked for. Raise one where an honest pack needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the index, stored and decompressed.
+    pub index_bytes: u64,
+    /// Tensors and files together.
+    pub entries: usize,
+    /// Nesting of expression nodes, references included.
+    pub depth: usize,
+    /// Dimensions of a tensor.
+    pub rank: usize,
+    /// Bytes of a name.
+    pub name_bytes: usize,
+    /// Bytes of one decoded tensor or file, and of each value on the way to it.
+    pub tensor_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            index_bytes: 256 << 20,
+            entries: 1 << 20,
+            depth: 16,
+            rank: 16,
+            name_bytes: 1 << 16,
+            tensor_bytes: 16 << 30,
+        }
+    }
+}
