@@ -4,6 +4,7 @@
     reason = "kernels narrow values whose range the line before has set"
 )]
 
+mod checks;
 pub mod entropy;
 pub mod pvq;
 pub mod raw;
@@ -12,4 +13,5 @@ pub mod scalar;
 mod target;
 pub mod ternary;
 
+pub use checks::{check_codec, check_finite, check_range};
 pub use target::{Fit, Target, squared_error};
