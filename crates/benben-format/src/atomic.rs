@@ -3,14 +3,31 @@
 use crate::{Error, Result};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Files that are being written, for [`AtomicFile::discard_all`].
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file that is written next to its destination and takes its place when it is committed. Dropped before
 /// that, it vanishes and whatever was at the destination stays.
 #[derive(Debug)]
 pub struct AtomicFile {
-    file: BufWriter<tempfile::NamedTempFile>,
+    /// None once it is committed.
+    file: Option<BufWriter<tempfile::NamedTempFile>>,
+    /// Where it is written, until it takes its place.
+    temporary: PathBuf,
     path: PathBuf,
     replace: bool,
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        unfinished().retain(|p| *p != self.temporary);
+    }
 }
 
 impl AtomicFile {
@@ -33,16 +50,32 @@ impl AtomicFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder).map_err(|e| Error::from(e).context(folder.display()))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), path: path.into(), replace })
+        let temporary = file.path().to_path_buf();
+        unfinished().push(temporary.clone());
+        Ok(Self { file: Some(BufWriter::with_capacity(1 << 18, file)), temporary, path: path.into(), replace })
+    }
+
+    /// Removes every file that was created and not committed. For a program that is about to end on a signal:
+    /// writes that follow are lost.
+    pub fn discard_all() {
+        for path in unfinished().drain(..) {
+            // It may be gone already; there is nobody left to tell.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn buffer(&mut self) -> std::io::Result<&mut BufWriter<tempfile::NamedTempFile>> {
+        self.file.as_mut().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
     }
 
     /// Puts the file in place.
     ///
     /// # Errors
     /// Io; the destination is then as it was.
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
+        let Some(buffer) = self.file.take() else { return Ok(()) };
         let named = |e: std::io::Error| Error::from(e).context(self.path.display());
-        let file = self.file.into_inner().map_err(|e| named(e.into_error()))?;
+        let file = buffer.into_inner().map_err(|e| named(e.into_error()))?;
         file.as_file().sync_all().map_err(named)?;
         let done = if self.replace { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
         done.map(drop).map_err(|e| match e.error.kind() {
@@ -58,16 +91,16 @@ fn exists(path: &Path) -> Error {
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
+        self.buffer()?.write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
+        self.buffer()?.flush()
     }
 }
 
 impl Seek for AtomicFile {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        self.file.seek(to)
+        self.buffer()?.seek(to)
     }
 }

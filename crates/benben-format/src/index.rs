@@ -55,6 +55,10 @@ impl IndexBuilder {
         (self.chunks.len() / CHUNK_ENTRY) as u64
     }
 
+    pub(crate) fn table_bytes(&self) -> u64 {
+        (self.segments.len() + self.chunks.len()) as u64
+    }
+
     pub(crate) fn push_chunk(&mut self, entry: ChunkEntry) {
         self.chunks.extend_from_slice(&entry.to_bytes());
     }

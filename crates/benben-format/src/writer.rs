@@ -72,6 +72,19 @@ impl<W: Write> Writer<W> {
         self.segments_offset + self.position
     }
 
+    /// Bytes that the index would take if the pack ended here.
+    ///
+    /// # Errors
+    /// InvalidArgument where the directory has no CBOR form.
+    pub fn index_bytes(&self) -> Result<u64> {
+        Ok(self.index.to_bytes(&self.directory)?.len() as u64)
+    }
+
+    /// Bytes of the segment and chunk tables so far.
+    pub fn table_bytes(&self) -> u64 {
+        self.index.table_bytes()
+    }
+
     /// Writes a file that travels with the model; `leaf` holds its bytes as u8.
     ///
     /// # Errors

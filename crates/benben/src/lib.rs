@@ -1,1 +1,64 @@
-//! Placeholder until its room is built.
+//! Benben packs models: weights become small expressions over entropy-coded leaves, in one file that opens in
+//! constant time and is decoded tensor by tensor, or row by row, while the model runs.
+//!
+//! ```no_run
+//! let report = benben::pack_file("model.safetensors", "model.benben", &benben::Recipe::preset("balanced")?)?;
+//! println!("{:.2} bits per weight", report.bits_per_weight);
+//!
+//! let pack = benben::open("model.benben")?;
+//! let rows = pack.tensor("embeddings.word_embeddings.weight")?.rows(100..102)?;
+//! # Ok::<(), benben::Error>(())
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | make a pack | [`pack_file`], or [`Plan`] and [`pack`] for progress and any sink |
+//! | read tensors, whole or by rows | [`open`], [`Pack`], [`Tensor`] |
+//! | get model files back | [`unpack`] |
+//! | measure what was lost | [`compare()`] |
+//! | see inside | [`Contents`] |
+//!
+//! A device that only reads packs can depend on `benben-decode` alone. *Not for*: training, serving, or
+//! compressing arbitrary files.
+
+mod compare;
+mod contents;
+mod model;
+mod unpack;
+
+pub use benben_codec as codec;
+pub use benben_decode::{Fault, Pack, Report as VerifyReport, Tensor};
+pub use benben_encode::{
+    Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport, Treatment, pack,
+};
+pub use benben_format::{
+    AtomicFile, Dtype, Error, ErrorKind, Limits, Observer, Progress, ReadAt, Result, Source, hex, ignore,
+};
+pub use benben_io::ModelSource;
+pub use compare::{Comparison, TensorComparison, compare};
+pub use contents::{Contents, FileContents, TensorContents};
+pub use model::{PackedModel, open_model};
+pub use unpack::{Selection, Unpacked, unpack};
+
+use std::path::Path;
+
+/// Opens the pack at `path`. The file must not be changed while it is open.
+///
+/// # Errors
+/// Io, and every kind that [`Pack::from_source`] reports.
+pub fn open(path: impl AsRef<Path>) -> Result<Pack> {
+    Pack::open(path.as_ref())
+}
+
+/// Packs the model at `source` into a new file at `destination`, which appears whole or not at all.
+///
+/// # Errors
+/// InvalidArgument where `destination` exists; otherwise as [`Plan::new`] and [`pack`].
+pub fn pack_file(source: impl AsRef<Path>, destination: impl AsRef<Path>, recipe: &Recipe) -> Result<PackReport> {
+    let model = open_model(source.as_ref())?;
+    let plan = Plan::new(&*model, recipe)?;
+    let mut file = AtomicFile::create(destination.as_ref(), false)?;
+    let report = pack(&*model, &plan, &mut file, &mut ignore)?;
+    file.commit()?;
+    Ok(report)
+}

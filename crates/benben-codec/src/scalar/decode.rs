@@ -1,10 +1,10 @@
 //! A `scalar` leaf to weights.
 
 use super::{
-    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, MAX_CLASSES, NAME, Params, RANKS, SIDE, SYMBOLS,
+    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, NAME, Params, RANKS, SIDE, SYMBOLS,
     VERSION, reconstruct, rows_and_columns, unzigzag,
 };
-use crate::entropy::{self, Model, Table};
+use crate::entropy::{self, Model, SideReader, Table};
 use benben_format::{Error, LeafSource, LeafSpec, Result, StreamKind};
 use std::ops::Range;
 
@@ -106,28 +106,12 @@ fn read_side(source: &dyn LeafSource) -> Result<(Vec<i8>, Vec<Table>)> {
     }
     let mut side = vec![0; items as usize];
     entropy::decode_bytes(source, SIDE, 0..items, &mut side)?;
-    let mut rest = &side[..];
-    let short = || Error::corruption("side information ends early");
-    let count = usize::from(take(&mut rest, 1).ok_or_else(short)?[0]);
-    if count > MAX_CENTROIDS {
-        return Err(Error::corruption(format!("{count} centroids, expected at most {MAX_CENTROIDS}")));
-    }
-    let centroids = take(&mut rest, count).ok_or_else(short)?.iter().map(|b| b.cast_signed()).collect();
-    let count = usize::from(take(&mut rest, 1).ok_or_else(short)?[0]);
-    if count == 0 || count > MAX_CLASSES {
-        return Err(Error::corruption(format!("{count} tables, expected 1 to {MAX_CLASSES}")));
-    }
-    let tables = (0..count).map(|_| Table::read(&mut rest)).collect::<Result<_>>()?;
-    if !rest.is_empty() {
-        return Err(Error::corruption(format!("{} bytes after the side information", rest.len())));
-    }
+    let mut side = SideReader::new(&side);
+    let count = side.varint_at_most(MAX_CENTROIDS as u64)? as usize;
+    let centroids = side.bytes(count)?.iter().map(|b| b.cast_signed()).collect();
+    let tables = side.tables()?;
+    side.finish()?;
     Ok((centroids, tables))
-}
-
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (head, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(head)
 }
 
 /// The escaped integers of the elements whose `symbols` begin at element `start`.

@@ -3,7 +3,7 @@
 use super::fit::{Choice, Weights};
 use super::survey::{Runs, quantize, symbol};
 use super::{ESCAPE, NAME, Params, Settings, VERSION, reconstruct, rows_and_columns, zigzag};
-use crate::entropy::{self, CHUNK_ITEMS, Model};
+use crate::entropy::{self, CHUNK_ITEMS, Model, SideWriter};
 use crate::{Fit, Target, check_finite, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
 use rayon::prelude::*;
@@ -50,10 +50,10 @@ fn write(values: &[f32], shape: &[u64], runs: &Runs, choice: &Choice) -> Result<
     let (error, energy) = squared_error(values, &decoded);
     drop(decoded);
 
-    let mut side = vec![centroids.len() as u8];
-    side.extend(centroids.iter().map(|c| c.cast_unsigned()));
-    side.push(plan.tables.len() as u8);
-    plan.tables.iter().for_each(|t| t.write(&mut side));
+    let mut side = SideWriter::new();
+    side.u8(centroids.len() as u8);
+    centroids.iter().for_each(|c| side.u8(c.cast_unsigned()));
+    side.tables(&plan.tables)?;
 
     let classes: Vec<u8> = match plan.tables.len() {
         1 => Vec::new(),
@@ -62,7 +62,7 @@ fn write(values: &[f32], shape: &[u64], runs: &Runs, choice: &Choice) -> Result<
     let params = Params { step: *step, low_bits: *low_bits, run: runs.rows };
     let mut leaf = EncodedLeaf::new(LeafSpec::new(NAME, VERSION, Dtype::F32, shape, &params)?);
     let push = |leaf: &mut EncodedLeaf, (spec, chunks)| leaf.push(spec, chunks);
-    push(&mut leaf, entropy::encode_bytes(&side, 1, CHUNK_ITEMS)?);
+    push(&mut leaf, entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
     push(
         &mut leaf,
         entropy::encode_symbols(&classes, &Model { tables: &[], classes: &[], run: 1 }, CHUNK_ITEMS)?,

@@ -38,8 +38,11 @@ impl<'a> Weights<'a> {
 
     /// Everything there is to know of step 2^`log_step`.
     fn at(&self, log_step: f64) -> Choice {
-        // Integers stay below 2^22: f32 holds them and their centroids exactly.
-        let step = (log_step.exp2() as f32).max(self.largest / (1 << 22) as f32).max(f32::MIN_POSITIVE);
+        // Integers stay below 2^22, so that f32 holds them and their centroids exactly; a step beyond the
+        // largest weight says nothing more, and no value may come out beyond f32.
+        let least = (self.largest / (1 << 22) as f32).max(f32::MIN_POSITIVE);
+        let most = (2.0 * self.largest).min(f32::MAX - self.largest).max(least);
+        let step = (log_step.exp2() as f32).clamp(least, most);
         let spread = self.rms() / f64::from(step);
         // With a spread of 12 to 24 the high part fits one byte and the low bits are as good as uniform.
         let low_bits = (spread / 12.0).log2().floor().clamp(0.0, 16.0) as u8;

@@ -1,7 +1,7 @@
 //! One pass over the weights at one step: histograms by energy class, error, centroids.
 
 use super::{ESCAPE, MAX_CENTROIDS, MAX_CLASSES, zigzag};
-use crate::entropy::Table;
+use crate::entropy::{SideWriter, Table};
 use rayon::prelude::*;
 
 /// Weights of one parallel unit; fixed, so that sums do not depend on threads.
@@ -193,9 +193,10 @@ impl Plan {
             merged.push([0; 256]);
         }
         let tables: Vec<Table> = merged.iter().map(|c| Table::from_counts(trimmed(c))).collect();
-        let mut side = Vec::new();
-        tables.iter().for_each(|t| t.write(&mut side));
-        let mut bits = side.len() as f64 * 8.0;
+        let mut side = SideWriter::new();
+        // Tables of one alphabet and of at most 16: this cannot be refused.
+        let _ = side.tables(&tables);
+        let mut bits = side.into_bytes().len() as f64 * 8.0;
         bits += tables.iter().zip(&merged).map(|(t, c)| t.cost_bits(trimmed(c))).sum::<f64>();
         if tables.len() > 1 {
             bits += class_bits(runs, &table_of);

@@ -1,0 +1,194 @@
+//! The pass over a model: reads a tensor, rewrites it as an expression, writes it, forgets it.
+
+use crate::method::Method;
+use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, out_of_reach};
+use crate::report::{PackReport, TensorReport};
+use benben_codec::{Fit, Target, raw};
+use benben_format::{
+    EncodedLeaf, Error, Expr, HasSpec, Observer, Origin, Progress, Result, Writer, hex, layout,
+};
+use benben_io::{ModelSource, TensorInfo};
+use std::collections::HashMap;
+use std::io::{Seek, Write};
+
+/// What a pack says of the program that wrote it.
+pub const GENERATOR: &str = concat!("benben ", env!("CARGO_PKG_VERSION"));
+
+/// A copy of the index goes to the front where it is at most this part of the pack: a file that is cut short
+/// can then say what is missing.
+const FRONT_INDEX_SHARE: f64 = 0.005;
+
+/// Packs `model` as `plan` says into `out`. Holds one tensor at a time; the bytes depend on the model, the recipe and
+/// its seed, and on nothing else.
+///
+/// # Errors
+/// What the model's reader reports; InvalidArgument for a target out of reach; Interrupted, where `observer` says
+/// so; Io. Tensor errors carry the tensor's name.
+pub fn pack(
+    model: &dyn ModelSource,
+    plan: &Plan,
+    out: impl Write + Seek,
+    observer: &mut Observer<'_>,
+) -> Result<PackReport> {
+    let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
+    model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
+    writer.recipe(&plan.recipe.to_toml()?);
+    for file in model.files() {
+        writer.file(&file.name, raw::encode_file(&file.read()?)?)?;
+    }
+    let mut packer = Packer { plan, writer, budget: Budget::new(plan), seen: HashMap::new(), tensors: Vec::new() };
+    let total = plan.weights();
+    let mut done = 0;
+    for (i, info) in model.tensors().iter().enumerate() {
+        if observer(Progress { item: &info.name, done, total }).is_break() {
+            return Err(Error::interrupted());
+        }
+        let bytes = model.read(i)?;
+        packer.tensor(i, info, &bytes).map_err(|e| e.in_tensor(&info.name))?;
+        done += plan.tensors[i].elements;
+    }
+    let (_, written) = packer.writer.finish_in_place()?;
+    let _ = observer(Progress { item: "", done: total, total });
+    Ok(PackReport {
+        source_bytes: model.total_bytes(),
+        packed_bytes: written.bytes,
+        weights: total,
+        bits_per_weight: written.bytes as f64 * 8.0 / total.max(1) as f64,
+        file_bytes: plan.file_bytes,
+        root: hex(&written.root),
+        tensors: packer.tensors,
+    })
+}
+
+/// Bytes to keep for a copy of the index: more than it will need, or none where that would be a visible part.
+fn front_index(plan: &Plan) -> u64 {
+    let entry = |name: &str, elements: u64| {
+        let chunks = 6 + 2 * elements.div_ceil(u64::from(benben_codec::entropy::CHUNK_ITEMS));
+        name.len() as u64 / 2 + DIRECTORY_ENTRY + layout::SEGMENT_ENTRY as u64 + chunks * layout::CHUNK_ENTRY as u64
+    };
+    let room = 1024 + plan.tensors.iter().map(|t| entry(&t.name, t.elements)).sum::<u64>();
+    if room as f64 <= plan.predicted_bytes as f64 * FRONT_INDEX_SHARE { room } else { 0 }
+}
+
+struct Packer<'a, W> {
+    plan: &'a Plan,
+    writer: Writer<W>,
+    budget: Budget,
+    /// Name of the first tensor with these bytes, shape and dtype.
+    seen: HashMap<blake3::Hash, String>,
+    tensors: Vec<TensorReport>,
+}
+
+impl<W: Write + Seek> Packer<'_, W> {
+    fn tensor(&mut self, index: usize, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
+        let mut note = None;
+        let identity = identity(info, bytes);
+        let (expr, relative_mse) = if let Some(first) = self.seen.get(&identity) {
+            let same = Expr::Ref { tensor: first.clone(), shape: info.shape.clone(), dtype: info.dtype };
+            let error = self.tensors.iter().find(|t| t.name == *first).and_then(|t| t.relative_mse);
+            (same, error)
+        } else {
+            self.seen.insert(identity, info.name.clone());
+            let (expr, fit, why) = self.code(index, info, bytes)?;
+            note = why;
+            (expr, Some(fit.relative_mse))
+        };
+        let leaves = expr.leaves();
+        let stored: u64 = leaves.iter().map(|l| l.stored_bytes()).sum();
+        self.tensors.push(TensorReport {
+            name: info.name.clone(),
+            shape: info.shape.clone(),
+            dtype: info.dtype.to_string(),
+            expression: expr.describe(),
+            source_bytes: info.source_bytes,
+            bytes: stored,
+            bits_per_weight: stored as f64 * 8.0 / self.plan.tensors[index].elements.max(1) as f64,
+            relative_mse,
+            note,
+        });
+        let origin = Origin { dtype: info.source_type.clone(), bytes: info.source_bytes, relative_mse };
+        self.writer.tensor(&info.name, info.dtype, &info.shape, origin, expr)
+    }
+
+    fn code(&mut self, index: usize, info: &TensorInfo, bytes: &[u8]) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
+        let (method, target) = match self.plan.tensors[index].treatment {
+            Treatment::Lossless => return lossless(info, bytes, None),
+            Treatment::Quantize(method, target) => (method, target),
+            Treatment::Share(method) => {
+                (method, Target::BitsPerWeight(self.budget.share(index, self.plan, &self.writer)?))
+            }
+        };
+        let elements = self.plan.tensors[index].elements;
+        let mut values = vec![0f32; usize::try_from(elements).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+        info.dtype.to_f32(bytes, &mut values)?;
+        let strange = values.iter().filter(|x| !x.is_finite()).count();
+        if strange > 0 {
+            return lossless(info, bytes, Some(format!("kept lossless: {strange} values are not finite")));
+        }
+        quantize(&method, &values, info, target, self.plan.recipe.seed)
+    }
+}
+
+fn lossless(info: &TensorInfo, bytes: &[u8], note: Option<String>) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
+    let leaf = raw::encode(bytes, info.dtype, &info.shape)?;
+    Ok((Expr::Leaf(leaf), Fit { bits_per_weight: 0.0, relative_mse: 0.0 }, note))
+}
+
+fn quantize(
+    method: &Method,
+    values: &[f32],
+    info: &TensorInfo,
+    target: Target,
+    seed: u64,
+) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
+    let (expr, fit) = method.encode(values, &info.shape, target, seed)?;
+    let note = match target {
+        Target::RelativeMse(y) if fit.relative_mse > y * 1.0001 => {
+            Some(format!("asked for relative error {y:e}, reached {:.2e}", fit.relative_mse))
+        }
+        _ => None,
+    };
+    Ok((expr, fit, note))
+}
+
+fn identity(info: &TensorInfo, bytes: &[u8]) -> blake3::Hash {
+    let mut hash = blake3::Hasher::new();
+    hash.update(format!("{} {:?} ", info.dtype, info.shape).as_bytes());
+    hash.update(bytes);
+    hash.finalize()
+}
+
+/// Keeps the whole file on its target: what one tensor missed, the next ones make up for.
+struct Budget {
+    bytes: f64,
+    /// Bytes of the whole directory, by the last measurement.
+    directory: f64,
+    measured_at: usize,
+}
+
+impl Budget {
+    fn new(plan: &Plan) -> Self {
+        let entries = plan.tensors.len() as u64 * DIRECTORY_ENTRY;
+        Self { bytes: plan.budget().unwrap_or(f64::INFINITY), directory: entries as f64, measured_at: 0 }
+    }
+
+    /// Bits for each weight that tensor `index` may take, so that all tensors that share get the same.
+    fn share<W: Write>(&mut self, index: usize, plan: &Plan, writer: &Writer<W>) -> Result<f64> {
+        // Compressing the directory to see its size takes a while: often at first, then every 16th tensor.
+        if index >= 4 && (self.measured_at == 0 || index >= self.measured_at + 16 || index + 1 == plan.tensors.len()) {
+            let directory = writer.index_bytes()?.saturating_sub(writer.table_bytes());
+            self.directory = directory as f64 * plan.tensors.len() as f64 / index as f64;
+            self.measured_at = index;
+        }
+        let (mut fixed, mut weights) = (0u64, 0u64);
+        for t in &plan.tensors[index..] {
+            match t.treatment {
+                Treatment::Share(_) => weights += t.elements,
+                _ => fixed += t.predicted_bytes,
+            }
+        }
+        let taken = (writer.position() + writer.table_bytes() + layout::TRAILER as u64 + fixed) as f64 + self.directory;
+        let bits = (self.bytes - taken) * 8.0 / weights.max(1) as f64;
+        if bits < 0.02 { Err(out_of_reach(self.bytes, taken, plan.weights())) } else { Ok(bits) }
+    }
+}

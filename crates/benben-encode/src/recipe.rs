@@ -1,0 +1,164 @@
+//! What to do with a model, as a person writes it: flags and TOML recipes are the same object.
+
+use crate::method::{Codec, Method};
+use benben_format::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// A named starting point.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preset {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Relative squared error of every matrix; none is lossless.
+    pub mse: Option<f64>,
+}
+
+/// Presets from the most faithful to the smallest.
+pub const PRESETS: [Preset; 5] = [
+    Preset { name: "lossless", about: "bit-exact", mse: None },
+    Preset { name: "near-lossless", about: "relative error 3e-5, about 8 bits per weight", mse: Some(3e-5) },
+    Preset { name: "balanced", about: "relative error 9e-4, about 5 bits per weight", mse: Some(9e-4) },
+    Preset { name: "small", about: "relative error 0.01, about 3.5 bits per weight", mse: Some(1e-2) },
+    Preset { name: "tiny", about: "relative error 0.05, about 2.4 bits per weight", mse: Some(5e-2) },
+];
+
+/// A method for the tensors that a pattern matches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Glob over tensor names: `*` any text, `?` one character, `{a,b}` either.
+    pub tensors: String,
+    /// What they get.
+    #[serde(flatten)]
+    pub method: Method,
+}
+
+/// What to do with a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Bits for each weight that the whole file is to come to, everything counted; in place of the default
+    /// method's own target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_weight: Option<f64>,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// Tensors of floats with at least this many elements and two dimensions are quantized; others are stored
+    /// losslessly unless a rule names them.
+    #[serde(default = "usual_least")]
+    pub least_elements: u64,
+    /// Method of quantized tensors that no rule names.
+    pub default: Method,
+    /// Exceptions; the last rule that matches a name wins.
+    #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+fn usual_least() -> u64 {
+    4096
+}
+
+impl Recipe {
+    /// The recipe of the preset called `name`.
+    ///
+    /// # Errors
+    /// InvalidArgument for a name that is not in [`PRESETS`].
+    pub fn preset(name: &str) -> Result<Self> {
+        let preset = PRESETS.iter().find(|p| p.name == name).ok_or_else(|| {
+            let known: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
+            Error::invalid(format!("unknown preset {name:?}")).with_hint(format!("known: {}", known.join(", ")))
+        })?;
+        let default = match preset.mse {
+            None => Method::new(Codec::Raw),
+            mse => Method { mse, ..Method::new(Codec::Scalar) },
+        };
+        Ok(Self { bits_per_weight: None, seed: 0, least_elements: usual_least(), default, rules: Vec::new() })
+    }
+
+    /// A recipe written as TOML.
+    ///
+    /// # Errors
+    /// InvalidArgument with line and column.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let recipe: Self = toml::from_str(text).map_err(|e| Error::invalid(format!("recipe: {e}")))?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as TOML.
+    ///
+    /// # Errors
+    /// InvalidArgument where a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::invalid(format!("recipe: {e}")))
+    }
+
+    /// Refuses targets and parameters out of range, and patterns that do not parse.
+    ///
+    /// # Errors
+    /// InvalidArgument, naming what is wrong.
+    pub fn check(&self) -> Result<()> {
+        if let Some(b) = self.bits_per_weight.filter(|b| !(b.is_finite() && *b > 0.0 && *b <= 32.0)) {
+            return Err(Error::invalid(format!("bits per weight must be above 0 and at most 32, found {b}")));
+        }
+        self.default.check()?;
+        if self.default.codec != Codec::Raw && self.default.target().is_none() && self.bits_per_weight.is_none() {
+            return Err(Error::invalid("the recipe names no target").with_hint("set bits_per_weight, or bpw or mse of the default method"));
+        }
+        for rule in &self.rules {
+            rule.method.check().map_err(|e| e.context(format!("rule {:?}", rule.tensors)))?;
+            rule.matcher()?;
+        }
+        Ok(())
+    }
+
+    /// Adds a rule written as `PATTERN=CODEC[:PARAMS]`.
+    ///
+    /// # Errors
+    /// InvalidArgument, naming what is wrong.
+    pub fn set(&mut self, text: &str) -> Result<()> {
+        let (tensors, method) = text.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("{text:?} is not of the form PATTERN=CODEC:PARAMS"))
+                .with_hint("for example --set '*.embed_tokens.weight=scalar:bpw=4'")
+        })?;
+        let rule = Rule { tensors: tensors.into(), method: method.parse()? };
+        rule.matcher()?;
+        self.rules.push(rule);
+        Ok(())
+    }
+}
+
+impl Rule {
+    /// The compiled pattern.
+    ///
+    /// # Errors
+    /// InvalidArgument where it does not parse.
+    pub(crate) fn matcher(&self) -> Result<globset::GlobMatcher> {
+        let glob = globset::Glob::new(&self.tensors);
+        glob.map(|g| g.compile_matcher()).map_err(|e| Error::invalid(format!("pattern {:?}: {e}", self.tensors)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_round_trip_through_toml() {
+        let mut recipe = Recipe::preset("balanced").unwrap();
+        recipe.set("*.weight=pvq:bpw=3.5,dim=8").unwrap();
+        recipe.bits_per_weight = Some(4.25);
+        let text = recipe.to_toml().unwrap();
+        assert_eq!(Recipe::from_toml(&text).unwrap(), recipe, "{text}");
+    }
+
+    #[test]
+    fn mistakes_in_recipes_are_located() {
+        let e = Recipe::from_toml("seed = 0\n[default]\ncodec = \"scalar\"\nmse = 0.1\nfoo = 1\n").unwrap_err();
+        assert!(e.to_string().contains("foo"), "{e}");
+        assert!(Recipe::from_toml("[default]\ncodec = \"scalar\"\n").is_err());
+        assert!(Recipe::preset("balanced").unwrap().set("no equals sign").is_err());
+    }
+}
