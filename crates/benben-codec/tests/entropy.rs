@@ -154,8 +154,6 @@ proptest! {
 
 #[test]
 fn each_mode_is_chosen_where_it_is_smallest() {
-    let noise =
-        |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 37).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40;
     let mode = |symbols: &[u8], with_table: bool| {
         let table = Table::from_counts(&counts(symbols));
         let model = if with_table { Model::single(&table) } else { Model::none() };

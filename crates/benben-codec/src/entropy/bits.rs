@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use benben_codec::entropy::bits::{pack, unpack};
-//! let bytes = pack(&[5u64, 3, 7], 3);
+//! let bytes = pack(&[5, 3, 7], 3);
 //! assert_eq!(bytes, [0b11_011_101, 0b1]);
 //! let mut out = [0; 2];
 //! unpack(&bytes, 3, 1, &mut out);
@@ -25,11 +25,10 @@ pub fn width(value: u64) -> u8 {
 }
 
 /// Packs `values` into fields of `bits` (1 to 64) bits; each must fit.
-pub fn pack<T: Copy + Into<u64>>(values: &[T], bits: u8) -> Vec<u8> {
+pub fn pack(values: &[u64], bits: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(packed_len(values.len(), bits) as usize);
     let (mut held, mut count) = (0u128, 0u32);
     for &v in values {
-        let v: u64 = v.into();
         debug_assert!(width(v) <= bits);
         held |= u128::from(v) << count;
         count += u32::from(bits);
@@ -41,6 +40,17 @@ pub fn pack<T: Copy + Into<u64>>(values: &[T], bits: u8) -> Vec<u8> {
     }
     if count > 0 {
         out.push(held as u8);
+    }
+    out
+}
+
+/// [`pack`] for fields of at most 8 bits: eight symbols are `bits` whole bytes.
+pub fn pack_symbols(symbols: &[u8], bits: u8) -> Vec<u8> {
+    let bits = usize::from(bits.clamp(1, 8));
+    let mut out = Vec::with_capacity(packed_len(symbols.len(), bits as u8) as usize);
+    for group in symbols.chunks(8) {
+        let word = group.iter().rev().fold(0u64, |word, &s| word << bits | u64::from(s));
+        out.extend_from_slice(&word.to_le_bytes()[..(group.len() * bits).div_ceil(8)]);
     }
     out
 }
@@ -222,6 +232,8 @@ mod tests {
             unpack(&bytes, bits, skip, &mut out);
             prop_assert_eq!(&out, &values[skip..]);
             if bits <= 8 {
+                let symbols: Vec<u8> = values.iter().map(|&v| v as u8).collect();
+                prop_assert_eq!(pack_symbols(&symbols, bits), bytes.clone());
                 let mut out = vec![0; values.len() - skip];
                 unpack_symbols(&bytes, bits, skip, &mut out);
                 prop_assert!(out.iter().zip(&values[skip..]).all(|(&a, &b)| u64::from(a) == b));

@@ -51,10 +51,10 @@ pub(super) fn encode_symbols(symbols: &[u8], first: u64, model: &Model<'_>) -> C
     let width = bits::width(symbols.iter().copied().max().unwrap_or(0).into());
     let mut candidates = vec![(Mode::Raw, symbols.to_vec())];
     if width < 8 {
-        candidates.push((Mode::BitPacked, with_head(width, bits::pack(symbols, width))));
+        candidates.push((Mode::BitPacked, with_head(width, bits::pack_symbols(symbols, width))));
     }
     let each = 8 / width.next_power_of_two();
-    let frame = zstd_mode::compress(&bits::pack(symbols, 8 / each));
+    let frame = zstd_mode::compress(&bits::pack_symbols(symbols, 8 / each));
     candidates.extend(frame.map(|f| (Mode::Zstd, with_head(each, f))));
     candidates.extend(rans::encode(symbols, first, model).map(|p| (Mode::Rans, p)));
     smallest(candidates)
@@ -71,7 +71,8 @@ pub(super) fn decode_symbols(
     match chunk.mode {
         Mode::Raw => copy_raw(payload, part, 1, out),
         Mode::Const => {
-            out.fill(*const_item::<1>(payload)?.first().unwrap_or(&0));
+            let &[value] = payload else { return Err(wrong_const(payload, 1)) };
+            out.fill(value);
             Ok(())
         }
         Mode::BitPacked => {
@@ -157,9 +158,7 @@ pub(super) fn decode_bytes(chunk: &Chunk<'_>, part: &Part, width: u8, out: &mut 
             out.chunks_exact_mut(payload.len()).for_each(|item| item.copy_from_slice(payload));
             Ok(())
         }
-        Mode::Const => {
-            Err(Error::corruption(format!("constant of {} bytes, expected {width}", payload.len())))
-        }
+        Mode::Const => Err(wrong_const(payload, width.into())),
         Mode::Zstd => whole_or_part(part, width.into(), out, |whole| zstd_mode::decompress(payload, whole)),
         other => {
             Err(Error::corruption(format!("bytes in mode {}, expected raw, const or zstd", other.name())))
@@ -171,10 +170,8 @@ fn empty(mode: Mode) -> Error {
     Error::corruption(format!("empty payload in mode {}", mode.name()))
 }
 
-fn const_item<const N: usize>(payload: &[u8]) -> Result<[u8; N]> {
-    payload
-        .try_into()
-        .map_err(|_| Error::corruption(format!("constant of {} bytes, expected {N}", payload.len())))
+fn wrong_const(payload: &[u8], expected: usize) -> Error {
+    Error::corruption(format!("constant of {} bytes, expected {expected}", payload.len()))
 }
 
 fn copy_raw(payload: &[u8], part: &Part, width: usize, out: &mut [u8]) -> Result<()> {

@@ -25,6 +25,7 @@
 
 use super::Model;
 use benben_format::{Error, Result};
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
 /// Lanes of a chunk.
@@ -44,26 +45,28 @@ pub fn estimated_bytes(bits: f64) -> f64 {
 /// one of them, or there is no table.
 pub fn encode(symbols: &[u8], first: u64, model: &Model<'_>) -> Option<Vec<u8>> {
     let mut states = [INITIAL; LANES];
-    let mut words: Vec<u16> = Vec::with_capacity(symbols.len() / 4);
-    let range = first..first + symbols.len() as u64;
-    let segments: Vec<_> = model.segments(range).collect();
+    // Filled from the back, at most one word for each symbol, so that the words end up in decoding order.
+    let mut words = vec![0u16; symbols.len()];
+    let mut at = symbols.len();
+    let segments: Vec<_> = model.segments(first..first + symbols.len() as u64).collect();
     if segments.last().map_or(0, |s| s.0.end) != symbols.len() {
         return None;
     }
     for (range, table) in segments.into_iter().rev() {
         for i in range.rev() {
             let (start, freq) = table.interval(symbols[i])?;
-            let state = &mut states[i % LANES];
-            if *state >> 20 >= freq {
-                words.push(*state as u16);
-                *state >>= 16;
-            }
-            *state = ((*state / freq) << 12) + start + *state % freq;
+            let state = states[i % LANES];
+            let full = state >> 20 >= freq;
+            words[at - 1] = state as u16;
+            at -= usize::from(full);
+            let state = select_unpredictable(full, state >> 16, state);
+            states[i % LANES] = ((state / freq) << 12) + start + state % freq;
         }
     }
+    let words = &words[at..];
     let mut payload = Vec::with_capacity(STATE_BYTES + 2 * words.len());
     states.iter().for_each(|s| payload.extend_from_slice(&s.to_le_bytes()));
-    words.iter().rev().for_each(|w| payload.extend_from_slice(&w.to_le_bytes()));
+    words.iter().for_each(|w| payload.extend_from_slice(&w.to_le_bytes()));
     Some(payload)
 }
 
@@ -145,20 +148,23 @@ fn decode_singly(
 ) -> Result<()> {
     for (i, o) in out.iter_mut().enumerate() {
         let state = &mut states[(index + i) % LANES];
-        (*state, *o) = step(slots, *state);
-        if *state < INITIAL {
-            let Some((word, rest)) = words.0.split_first_chunk::<2>() else {
-                return Err(Error::corruption(format!("rANS words end at symbol {}", index + i)));
-            };
-            words.0 = rest;
-            *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
+        let (x, symbol) = step(slots, *state);
+        *o = symbol;
+        let next = words.0.first_chunk::<2>();
+        let refill = x < INITIAL;
+        if refill && next.is_none() {
+            return Err(Error::corruption(format!("rANS words end at symbol {}", index + i)));
         }
+        let word = next.map_or(0, |&w| u16::from_le_bytes(w).into());
+        *state = select_unpredictable(refill, x << 16 | word, x);
+        words.0 = &words.0[2 * usize::from(refill)..];
     }
     Ok(())
 }
 
 /// Decodes whole groups of [`LANES`] symbols while both symbols and words for a group are left, and returns how many
 /// symbols that were. The kernel that a SIMD twin replaces.
+#[inline(never)]
 fn decode_groups(
     slots: &[u32; 4096],
     states: &mut [u32; LANES],
@@ -175,7 +181,8 @@ fn decode_groups(
             let at = 2 * (taken % LANES);
             let word = u32::from(u16::from_le_bytes([next[at], next[at + 1]]));
             let refill = x < INITIAL;
-            *state = if refill { x << 16 | word } else { x };
+            // Whether a lane takes a word is a coin toss: a branch would be mispredicted every third symbol.
+            *state = select_unpredictable(refill, x << 16 | word, x);
             taken += usize::from(refill);
         }
         words.0 = &words.0[2 * taken..];
