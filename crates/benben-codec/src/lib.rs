@@ -5,6 +5,7 @@
 )]
 
 mod checks;
+mod dispatch;
 pub mod entropy;
 pub mod pvq;
 pub mod raw;
@@ -14,4 +15,5 @@ mod target;
 pub mod ternary;
 
 pub use checks::{check_codec, check_finite, check_range};
+pub use dispatch::{CODECS, decode};
 pub use target::{Fit, Target, squared_error};

@@ -10,7 +10,9 @@ fn gaussian(n: usize, mut seed: u64) -> Vec<f32> {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((seed >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     };
-    (0..n).map(|_| ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32).collect()
+    (0..n)
+        .map(|_| ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32)
+        .collect()
 }
 
 fn decode(leaf: &EncodedLeaf) -> Vec<f32> {
@@ -32,9 +34,17 @@ fn gaussian_source_is_within_reach_of_the_bound_with_everything_counted() {
     for (bits, table) in [(1.0, 1.45), (2.0, 1.53), (3.0, 1.53), (4.0, 1.52), (8.0, 1.53)] {
         let settings = scalar::Settings::new(Target::BitsPerWeight(bits));
         let (leaf, fit) = scalar::encode(&values, &[1024, 1024], &settings).unwrap();
-        println!("{bits} bits: {:.3} bits, {:.3} dB above the bound", fit.bits_per_weight, fit.db_above_gaussian_bound());
+        println!(
+            "{bits} bits: {:.3} bits, {:.3} dB above the bound",
+            fit.bits_per_weight,
+            fit.db_above_gaussian_bound()
+        );
         assert!((fit.bits_per_weight / bits - 1.0).abs() < 0.005, "{fit:?}");
-        assert!(fit.db_above_gaussian_bound() < table + 0.15, "{bits} bits: {}", fit.db_above_gaussian_bound());
+        assert!(
+            fit.db_above_gaussian_bound() < table + 0.15,
+            "{bits} bits: {}",
+            fit.db_above_gaussian_bound()
+        );
         assert!((relative_mse(&values, &decode(&leaf)) / fit.relative_mse - 1.0).abs() < 1e-9);
     }
 }
@@ -59,7 +69,8 @@ fn classes_pay_for_themselves_where_rows_differ() {
 fn relative_mse_is_reached_and_not_overshot() {
     let values = gaussian(100_000, 3);
     for y in [0.3, 0.05, 1e-2, 1e-3, 1e-5] {
-        let (_, fit) = scalar::encode(&values, &[100, 1000], &scalar::Settings::new(Target::RelativeMse(y))).unwrap();
+        let (_, fit) =
+            scalar::encode(&values, &[100, 1000], &scalar::Settings::new(Target::RelativeMse(y))).unwrap();
         assert!(fit.relative_mse <= y && fit.relative_mse > 0.95 * y, "{y}: {fit:?}");
     }
 }
@@ -84,7 +95,8 @@ fn outliers_escape_and_come_back() {
 #[test]
 fn values_that_are_not_finite_are_refused_by_index() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let e = scalar::encode(&[1.0, bad], &[2], &scalar::Settings::new(Target::RelativeMse(0.1))).unwrap_err();
+        let e =
+            scalar::encode(&[1.0, bad], &[2], &scalar::Settings::new(Target::RelativeMse(0.1))).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument);
         assert!(e.message().contains("value 1"), "{e}");
     }

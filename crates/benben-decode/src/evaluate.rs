@@ -30,7 +30,8 @@ impl Evaluator<'_> {
             return Err(Error::invalid(format!("rows {range:?} of {rows}")));
         }
         let wanted = (range.end - range.start) * columns;
-        let wanted = usize::try_from(wanted).map_err(|_| Error::limit(format!("{wanted} values do not fit memory")))?;
+        let wanted = usize::try_from(wanted)
+            .map_err(|_| Error::limit(format!("{wanted} values do not fit memory")))?;
         let columns_of = usize::try_from(columns).map_err(|_| Error::limit("a row does not fit memory"))?;
         if wanted == 0 {
             return Ok(Vec::new());
@@ -57,7 +58,9 @@ impl Evaluator<'_> {
                 let mut out = self.rows(of, range.clone())?;
                 if let Some(node) = row_factors {
                     let factors = self.elements(node, range)?;
-                    out.chunks_mut(columns_of).zip(factors).for_each(|(r, f)| r.iter_mut().for_each(|x| *x *= f));
+                    out.chunks_mut(columns_of)
+                        .zip(factors)
+                        .for_each(|(r, f)| r.iter_mut().for_each(|x| *x *= f));
                 }
                 if let Some(node) = column_factors {
                     let factors = self.elements(node, 0..columns)?;
@@ -90,7 +93,9 @@ impl Evaluator<'_> {
                 Ok(out)
             }
             Expr::Unknown { ancillary: Some(operand), .. } => self.rows(operand, range),
-            Expr::Unknown { node, .. } => Err(Error::compatibility(format!("node {node} is not known to this build"))),
+            Expr::Unknown { node, .. } => {
+                Err(Error::compatibility(format!("node {node} is not known to this build")))
+            }
         }
     }
 
@@ -102,7 +107,8 @@ impl Evaluator<'_> {
             Expr::Unknown { ancillary: Some(operand), .. } => self.bytes(operand),
             Expr::Leaf(leaf) if leaf.spec.codec == benben_codec::raw::NAME => {
                 let len = signature.bytes()?;
-                let mut out = vec![0; usize::try_from(len).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+                let mut out =
+                    vec![0; usize::try_from(len).map_err(|_| Error::limit("a tensor does not fit memory"))?];
                 let elements = benben_format::element_count(&signature.shape)?;
                 benben_codec::raw::decode_bytes(&self.reader.leaf(leaf), 0..elements, &mut out)?;
                 Ok(out)
@@ -116,7 +122,9 @@ impl Evaluator<'_> {
 
     fn target(&self, tensor: &str) -> Result<&Node> {
         let entry = self.reader.tensor(tensor);
-        entry.map(|e| &e.expr).ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))
+        entry
+            .map(|e| &e.expr)
+            .ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))
     }
 
     /// Elements `range` of a vector, whatever its shape.
@@ -139,13 +147,18 @@ impl Evaluator<'_> {
         words
             .map(|b| {
                 let p = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                if u64::from(p) < bound { Ok(p as usize) } else { Err(Error::corruption(format!("permute: position {p} of {bound}"))) }
+                if u64::from(p) < bound {
+                    Ok(p as usize)
+                } else {
+                    Err(Error::corruption(format!("permute: position {p} of {bound}")))
+                }
             })
             .collect()
     }
 
     fn product(&self, factors: &[Node], range: Range<u64>) -> Result<Vec<f32>> {
-        let (first, rest) = factors.split_first().ok_or_else(|| Error::corruption("product: has no factors"))?;
+        let (first, rest) =
+            factors.split_first().ok_or_else(|| Error::corruption("product: has no factors"))?;
         let mut left = self.rows(first, range)?;
         let mut inner = self.signature(first)?.matrix()?.1 as usize;
         for factor in rest {
@@ -164,7 +177,14 @@ impl Evaluator<'_> {
         Ok(left)
     }
 
-    fn sparse(&self, shape: &[u64], group: [u32; 2], mask: &Node, values: &Node, range: Range<u64>) -> Result<Vec<f32>> {
+    fn sparse(
+        &self,
+        shape: &[u64],
+        group: [u32; 2],
+        mask: &Node,
+        values: &Node,
+        range: Range<u64>,
+    ) -> Result<Vec<f32>> {
         let columns = matrix(shape)?.1 as usize;
         let [group_rows, group_columns] = group.map(|g| g as usize);
         let across = columns / group_columns;
@@ -173,7 +193,9 @@ impl Evaluator<'_> {
         let stored = self.signature(values)?.matrix()?.0;
         let total = kept(&mask);
         if stored != total {
-            return Err(Error::corruption(format!("sparse: the mask keeps {total} groups, {stored} are stored")));
+            return Err(Error::corruption(format!(
+                "sparse: the mask keeps {total} groups, {stored} are stored"
+            )));
         }
         // Bands of groups that the rows lie in.
         let first_band = (range.start / group_rows as u64) as usize;

@@ -54,7 +54,10 @@ impl Pack {
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
         let entry = self.reader.tensor(name);
         let entry = entry.ok_or_else(|| {
-            let error = Error::invalid(format!("no tensor {name:?} among the {} of this pack", self.reader.tensors().len()));
+            let error = Error::invalid(format!(
+                "no tensor {name:?} among the {} of this pack",
+                self.reader.tensors().len()
+            ));
             match self.tensors().map(|t| (distance(t.name(), name), t.name())).min() {
                 Some((_, nearest)) => error.with_hint(format!("the nearest name is {nearest:?}")),
                 None => error,

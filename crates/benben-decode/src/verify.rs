@@ -63,7 +63,9 @@ impl Pack {
             match found.and_then(|()| tensor.to_bytes()) {
                 Ok(_) => report.tensors += 1,
                 Err(error) => {
-                    report.faults.push(Fault { name: tensor.name().into(), error: error.in_tensor(tensor.name()) });
+                    report
+                        .faults
+                        .push(Fault { name: tensor.name().into(), error: error.in_tensor(tensor.name()) });
                 }
             }
         }

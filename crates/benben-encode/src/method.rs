@@ -83,7 +83,16 @@ pub struct Method {
 impl Method {
     /// `codec` with its usual parameters.
     pub const fn new(codec: Codec) -> Self {
-        Self { codec, bpw: None, mse: None, dim: None, beam: None, groups: None, classes: None, rotate: false }
+        Self {
+            codec,
+            bpw: None,
+            mse: None,
+            dim: None,
+            beam: None,
+            groups: None,
+            classes: None,
+            rotate: false,
+        }
     }
 
     /// What the method itself asks for.
@@ -131,7 +140,13 @@ impl Method {
     ///
     /// # Errors
     /// InvalidArgument where a value is not finite, or the codec's own.
-    pub fn encode(&self, values: &[f32], shape: &[u64], target: Target, seed: u64) -> Result<(Expr<EncodedLeaf>, Fit)> {
+    pub fn encode(
+        &self,
+        values: &[f32],
+        shape: &[u64],
+        target: Target,
+        seed: u64,
+    ) -> Result<(Expr<EncodedLeaf>, Fit)> {
         if self.rotate
             && let Some(block) = rotation_block(shape)?
         {
@@ -152,12 +167,16 @@ impl Method {
             }
             Codec::Pvq => {
                 let usual = pvq::Settings::new(target);
-                leaf(pvq::encode(values, shape, &pvq::Settings { dim: self.dim.unwrap_or(usual.dim), ..usual })?)
+                leaf(pvq::encode(
+                    values,
+                    shape,
+                    &pvq::Settings { dim: self.dim.unwrap_or(usual.dim), ..usual },
+                )?)
             }
             Codec::Rvq => {
                 let usual = rvq::Settings::new(target);
                 let settings = rvq::Settings {
-                    dim: self.dim.unwrap_or(usual.dim),
+                    dim: self.dim.or(usual.dim),
                     beam: self.beam.unwrap_or(usual.beam),
                     groups: self.groups.unwrap_or(usual.groups),
                     seed,
@@ -224,7 +243,10 @@ impl FromStr for Method {
                 None => return Err(Error::invalid(format!("parameter {param:?} of {s:?} has no value"))),
             };
             fn number<T: FromStr>(name: &str, value: &str) -> Result<Option<T>> {
-                value.parse().map(Some).map_err(|_| Error::invalid(format!("{name}={value:?} is not a fitting number")))
+                value
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| Error::invalid(format!("{name}={value:?} is not a fitting number")))
             }
             match name {
                 "bpw" => method.bpw = number(name, value)?,
@@ -251,7 +273,8 @@ mod tests {
 
     #[test]
     fn methods_round_trip_through_text() {
-        for text in ["raw", "scalar:bpw=3.5", "pvq:mse=1e-3,dim=16", "rvq:bpw=2,beam=4,groups=2,rotate=true"] {
+        for text in ["raw", "scalar:bpw=3.5", "pvq:mse=1e-3,dim=16", "rvq:bpw=2,beam=4,groups=2,rotate=true"]
+        {
             assert_eq!(text.parse::<Method>().unwrap().to_string(), text);
         }
         assert_eq!("scalar:4".parse::<Method>().unwrap().bpw, Some(4.0));

@@ -1,12 +1,10 @@
 //! The pass over a model: reads a tensor, rewrites it as an expression, writes it, forgets it.
 
 use crate::method::Method;
-use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, out_of_reach};
+use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
-use benben_format::{
-    EncodedLeaf, Error, Expr, HasSpec, Observer, Origin, Progress, Result, Writer, hex, layout,
-};
+use benben_format::{EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, layout};
 use benben_io::{ModelSource, TensorInfo};
 use std::collections::HashMap;
 use std::io::{Seek, Write};
@@ -34,9 +32,10 @@ pub fn pack(
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
     writer.recipe(&plan.recipe.to_toml()?);
     for file in model.files() {
-        writer.file(&file.name, raw::encode_file(&file.read()?)?)?;
+        writer.file(file.name(), file_leaf(&file.read()?)?)?;
     }
-    let mut packer = Packer { plan, writer, budget: Budget::new(plan), seen: HashMap::new(), tensors: Vec::new() };
+    let mut packer =
+        Packer { plan, writer, budget: Budget::new(plan), seen: HashMap::new(), tensors: Vec::new() };
     let total = plan.weights();
     let mut done = 0;
     for (i, info) in model.tensors().iter().enumerate() {
@@ -64,7 +63,10 @@ pub fn pack(
 fn front_index(plan: &Plan) -> u64 {
     let entry = |name: &str, elements: u64| {
         let chunks = 6 + 2 * elements.div_ceil(u64::from(benben_codec::entropy::CHUNK_ITEMS));
-        name.len() as u64 / 2 + DIRECTORY_ENTRY + layout::SEGMENT_ENTRY as u64 + chunks * layout::CHUNK_ENTRY as u64
+        name.len() as u64 / 2
+            + DIRECTORY_ENTRY
+            + layout::SEGMENT_ENTRY as u64
+            + chunks * layout::CHUNK_ENTRY as u64
     };
     let room = 1024 + plan.tensors.iter().map(|t| entry(&t.name, t.elements)).sum::<u64>();
     if room as f64 <= plan.predicted_bytes as f64 * FRONT_INDEX_SHARE { room } else { 0 }
@@ -110,7 +112,12 @@ impl<W: Write + Seek> Packer<'_, W> {
         self.writer.tensor(&info.name, info.dtype, &info.shape, origin, expr)
     }
 
-    fn code(&mut self, index: usize, info: &TensorInfo, bytes: &[u8]) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
+    fn code(
+        &mut self,
+        index: usize,
+        info: &TensorInfo,
+        bytes: &[u8],
+    ) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
         let (method, target) = match self.plan.tensors[index].treatment {
             Treatment::Lossless => return lossless(info, bytes, None),
             Treatment::Quantize(method, target) => (method, target),
@@ -119,7 +126,8 @@ impl<W: Write + Seek> Packer<'_, W> {
             }
         };
         let elements = self.plan.tensors[index].elements;
-        let mut values = vec![0f32; usize::try_from(elements).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+        let mut values =
+            vec![0f32; usize::try_from(elements).map_err(|_| Error::limit("a tensor does not fit memory"))?];
         info.dtype.to_f32(bytes, &mut values)?;
         let strange = values.iter().filter(|x| !x.is_finite()).count();
         if strange > 0 {
@@ -129,7 +137,11 @@ impl<W: Write + Seek> Packer<'_, W> {
     }
 }
 
-fn lossless(info: &TensorInfo, bytes: &[u8], note: Option<String>) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
+fn lossless(
+    info: &TensorInfo,
+    bytes: &[u8],
+    note: Option<String>,
+) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
     let leaf = raw::encode(bytes, info.dtype, &info.shape)?;
     Ok((Expr::Leaf(leaf), Fit { bits_per_weight: 0.0, relative_mse: 0.0 }, note))
 }
@@ -175,7 +187,9 @@ impl Budget {
     /// Bits for each weight that tensor `index` may take, so that all tensors that share get the same.
     fn share<W: Write>(&mut self, index: usize, plan: &Plan, writer: &Writer<W>) -> Result<f64> {
         // Compressing the directory to see its size takes a while: often at first, then every 16th tensor.
-        if index >= 4 && (self.measured_at == 0 || index >= self.measured_at + 16 || index + 1 == plan.tensors.len()) {
+        if index >= 4
+            && (self.measured_at == 0 || index >= self.measured_at + 16 || index + 1 == plan.tensors.len())
+        {
             let directory = writer.index_bytes()?.saturating_sub(writer.table_bytes());
             self.directory = directory as f64 * plan.tensors.len() as f64 / index as f64;
             self.measured_at = index;
@@ -187,7 +201,8 @@ impl Budget {
                 _ => fixed += t.predicted_bytes,
             }
         }
-        let taken = (writer.position() + writer.table_bytes() + layout::TRAILER as u64 + fixed) as f64 + self.directory;
+        let taken = (writer.position() + writer.table_bytes() + layout::TRAILER as u64 + fixed) as f64
+            + self.directory;
         let bits = (self.bytes - taken) * 8.0 / weights.max(1) as f64;
         if bits < 0.02 { Err(out_of_reach(self.bytes, taken, plan.weights())) } else { Ok(bits) }
     }

@@ -2,8 +2,8 @@
 
 use crate::method::{Codec, Method};
 use crate::recipe::Recipe;
-use benben_codec::Target;
-use benben_format::{Dtype, Error, Result, element_count, layout};
+use benben_codec::{Target, raw};
+use benben_format::{Dtype, EncodedLeaf, Error, Result, element_count, layout};
 use benben_io::{ModelSource, TensorInfo};
 use serde::Serialize;
 
@@ -115,7 +115,7 @@ impl Plan {
         }
         let mut file_bytes = 0;
         for file in model.files() {
-            file_bytes += benben_codec::raw::encode_file(&file.read()?)?.stored_bytes() + DIRECTORY_ENTRY;
+            file_bytes += file_leaf(&file.read()?)?.stored_bytes() + DIRECTORY_ENTRY;
         }
         let mut plan = Self {
             recipe: recipe.clone(),
@@ -175,6 +175,11 @@ impl Plan {
     }
 }
 
+/// A travelling file as a leaf: its bytes, compressed.
+pub(crate) fn file_leaf(bytes: &[u8]) -> Result<EncodedLeaf> {
+    raw::encode(bytes, Dtype::U8, &[bytes.len() as u64])
+}
+
 /// The error of a target that what is stored anyway has used up.
 pub(crate) fn out_of_reach(budget: f64, fixed: f64, weights: u64) -> Error {
     Error::invalid(format!(
@@ -193,7 +198,11 @@ fn treatment(info: &TensorInfo, rule: Option<&Method>, recipe: &Recipe) -> Resul
         return Ok(Treatment::Lossless);
     }
     if rule.is_some() && !info.dtype.is_weight() {
-        return Err(Error::invalid(format!("codec {} takes f32, f16 and bf16, found {}", method.codec.name(), info.dtype)));
+        return Err(Error::invalid(format!(
+            "codec {} takes f32, f16 and bf16, found {}",
+            method.codec.name(),
+            info.dtype
+        )));
     }
     let by_default = info.dtype.is_weight() && info.shape.len() >= 2 && elements >= recipe.least_elements;
     if rule.is_none() && !by_default {
@@ -205,7 +214,9 @@ fn treatment(info: &TensorInfo, rule: Option<&Method>, recipe: &Recipe) -> Resul
         (Some(target), _, _) | (None, None, Some(target)) => Treatment::Quantize(*method, target),
         (None, Some(_), _) => Treatment::Share(*method),
         (None, None, None) => {
-            return Err(Error::invalid(format!("method {method} has no target")).with_hint("give it bpw or mse"));
+            return Err(
+                Error::invalid(format!("method {method} has no target")).with_hint("give it bpw or mse")
+            );
         }
     })
 }
@@ -233,7 +244,8 @@ fn lossless_bytes(t: &Planned) -> u64 {
         _ => 1.0,
     };
     let size = t.dtype.parse::<Dtype>().map_or(1, Dtype::size) as u64;
-    ((t.elements.saturating_mul(size)) as f64 * ratio) as u64 + (layout::SEGMENT_ENTRY + 2 * layout::CHUNK_ENTRY) as u64
+    ((t.elements.saturating_mul(size)) as f64 * ratio) as u64
+        + (layout::SEGMENT_ENTRY + 2 * layout::CHUNK_ENTRY) as u64
 }
 
 fn gaussian(elements: u64, codec: Codec, target: Target) -> (u64, f64) {

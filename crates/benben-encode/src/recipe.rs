@@ -68,7 +68,8 @@ impl Recipe {
     pub fn preset(name: &str) -> Result<Self> {
         let preset = PRESETS.iter().find(|p| p.name == name).ok_or_else(|| {
             let known: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
-            Error::invalid(format!("unknown preset {name:?}")).with_hint(format!("known: {}", known.join(", ")))
+            Error::invalid(format!("unknown preset {name:?}"))
+                .with_hint(format!("known: {}", known.join(", ")))
         })?;
         let default = match preset.mse {
             None => Method::new(Codec::Raw),
@@ -104,8 +105,12 @@ impl Recipe {
             return Err(Error::invalid(format!("bits per weight must be above 0 and at most 32, found {b}")));
         }
         self.default.check()?;
-        if self.default.codec != Codec::Raw && self.default.target().is_none() && self.bits_per_weight.is_none() {
-            return Err(Error::invalid("the recipe names no target").with_hint("set bits_per_weight, or bpw or mse of the default method"));
+        if self.default.codec != Codec::Raw
+            && self.default.target().is_none()
+            && self.bits_per_weight.is_none()
+        {
+            return Err(Error::invalid("the recipe names no target")
+                .with_hint("set bits_per_weight, or bpw or mse of the default method"));
         }
         for rule in &self.rules {
             rule.method.check().map_err(|e| e.context(format!("rule {:?}", rule.tensors)))?;
@@ -137,7 +142,8 @@ impl Rule {
     /// InvalidArgument where it does not parse.
     pub(crate) fn matcher(&self) -> Result<globset::GlobMatcher> {
         let glob = globset::Glob::new(&self.tensors);
-        glob.map(|g| g.compile_matcher()).map_err(|e| Error::invalid(format!("pattern {:?}: {e}", self.tensors)))
+        glob.map(|g| g.compile_matcher())
+            .map_err(|e| Error::invalid(format!("pattern {:?}: {e}", self.tensors)))
     }
 }
 
@@ -156,7 +162,8 @@ mod tests {
 
     #[test]
     fn mistakes_in_recipes_are_located() {
-        let e = Recipe::from_toml("seed = 0\n[default]\ncodec = \"scalar\"\nmse = 0.1\nfoo = 1\n").unwrap_err();
+        let e =
+            Recipe::from_toml("seed = 0\n[default]\ncodec = \"scalar\"\nmse = 0.1\nfoo = 1\n").unwrap_err();
         assert!(e.to_string().contains("foo"), "{e}");
         assert!(Recipe::from_toml("[default]\ncodec = \"scalar\"\n").is_err());
         assert!(Recipe::preset("balanced").unwrap().set("no equals sign").is_err());

@@ -52,7 +52,12 @@ impl AtomicFile {
         let file = builder.tempfile_in(folder).map_err(|e| Error::from(e).context(folder.display()))?;
         let temporary = file.path().to_path_buf();
         unfinished().push(temporary.clone());
-        Ok(Self { file: Some(BufWriter::with_capacity(1 << 18, file)), temporary, path: path.into(), replace })
+        Ok(Self {
+            file: Some(BufWriter::with_capacity(1 << 18, file)),
+            temporary,
+            path: path.into(),
+            replace,
+        })
     }
 
     /// Removes every file that was created and not committed. For a program that is about to end on a signal:

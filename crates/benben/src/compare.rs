@@ -64,7 +64,8 @@ pub fn compare(
     wanted: impl Fn(&str) -> bool,
     observer: &mut Observer<'_>,
 ) -> Result<Comparison> {
-    let theirs: HashMap<&str, usize> = second.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    let theirs: HashMap<&str, usize> =
+        second.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
     let ours: HashSet<&str> = first.tensors().iter().map(|t| t.name.as_str()).collect();
     let mut found = Comparison {
         tensors: Vec::new(),
@@ -164,7 +165,8 @@ fn norm(info: &TensorInfo, bytes: &[u8]) -> Result<f64> {
 
 fn values(info: &TensorInfo, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
     let count = element_count(&info.shape)?;
-    let mut out = vec![0.0; usize::try_from(count).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+    let mut out =
+        vec![0.0; usize::try_from(count).map_err(|_| Error::limit("a tensor does not fit memory"))?];
     dtype.to_f32(bytes, &mut out).map_err(|e| e.in_tensor(&info.name))?;
     Ok(out)
 }

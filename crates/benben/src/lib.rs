@@ -29,12 +29,14 @@ mod unpack;
 pub use benben_codec as codec;
 pub use benben_decode::{Fault, Pack, Report as VerifyReport, Tensor};
 pub use benben_encode::{
-    Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport, Treatment, pack,
+    Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
+    Treatment, pack,
 };
+pub use benben_format::open as open_bytes;
 pub use benben_format::{
     AtomicFile, Dtype, Error, ErrorKind, Limits, Observer, Progress, ReadAt, Result, Source, hex, ignore,
 };
-pub use benben_io::ModelSource;
+pub use benben_io::{ModelSource, SideFile, TensorInfo};
 pub use compare::{Comparison, TensorComparison, compare};
 pub use contents::{Contents, FileContents, TensorContents};
 pub use model::{PackedModel, open_model};
@@ -54,7 +56,11 @@ pub fn open(path: impl AsRef<Path>) -> Result<Pack> {
 ///
 /// # Errors
 /// InvalidArgument where `destination` exists; otherwise as [`Plan::new`] and [`pack`].
-pub fn pack_file(source: impl AsRef<Path>, destination: impl AsRef<Path>, recipe: &Recipe) -> Result<PackReport> {
+pub fn pack_file(
+    source: impl AsRef<Path>,
+    destination: impl AsRef<Path>,
+    recipe: &Recipe,
+) -> Result<PackReport> {
     let model = open_model(source.as_ref())?;
     let plan = Plan::new(&*model, recipe)?;
     let mut file = AtomicFile::create(destination.as_ref(), false)?;

@@ -1,8 +1,8 @@
 //! A `scalar` leaf to weights.
 
 use super::{
-    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, NAME, Params, RANKS, SIDE, SYMBOLS,
-    VERSION, reconstruct, rows_and_columns, unzigzag,
+    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, NAME, Params, RANKS, SIDE, SYMBOLS, VERSION,
+    reconstruct, rows_and_columns, unzigzag,
 };
 use crate::entropy::{self, Model, SideReader, Table};
 use benben_format::{Error, LeafSource, LeafSpec, Result, StreamKind};

@@ -1,0 +1,236 @@
+//! Every flag, once: help, man page and completions come from here.
+
+use benben::{Codec, Dtype, Method, PRESETS};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Pack models small, open them at once, decode them while they run.
+#[derive(Debug, Parser)]
+#[command(name = "benben", version, about, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed or corrupt, 2 usage, 3 a check was not met, 4 unsupported version or \
+codec, 130 interrupted.\nStart with `benben demo`."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Global {
+    /// Print JSON on stdout instead of tables
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but errors and what --json asks for
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Draw no progress bar
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// Worker threads; results never depend on it [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pack a model: safetensors, a Hugging Face folder, GGUF, or another pack
+    Pack(Pack),
+    /// Show what packing would do, without packing, and write the recipe
+    Plan(Plan),
+    /// Get model files back from a pack
+    Unpack(Unpack),
+    /// List what a pack holds, without decoding it
+    Inspect(Inspect),
+    /// Check every byte of a pack and decode every tensor
+    Verify(Verify),
+    /// Measure how far two models are apart, tensor by tensor
+    Compare(Compare),
+    /// Pack, verify, unpack and compare the small language model that comes with the program
+    Demo(Demo),
+    /// Print shell completions
+    Completions(Completions),
+}
+
+/// What a recipe is made of.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct RecipeArgs {
+    /// How faithful [default: balanced]
+    #[arg(long, value_name = "NAME", value_parser = PRESETS.map(|p| p.name), help = preset_help(), conflicts_with = "recipe")]
+    pub(crate) preset: Option<String>,
+    /// Bits per weight that the whole file is to come to, everything counted
+    #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset"])]
+    pub(crate) bpw: Option<f64>,
+    /// Quantizer of matrices: scalar, pvq, rvq or ternary [default: scalar]
+    #[arg(long, value_name = "CODEC", conflicts_with = "recipe")]
+    pub(crate) quantizer: Option<Method>,
+    /// Another codec for the tensors whose names match, as often as you like; the last match wins.
+    /// CODEC is raw, scalar, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
+    #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
+    pub(crate) set: Vec<String>,
+    /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+fn preset_help() -> String {
+    let mut help = String::from("How faithful [default: balanced]:\n");
+    for preset in PRESETS {
+        help.push_str(&format!("  {:<14} {}\n", preset.name, preset.about));
+    }
+    help
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Pack {
+    /// Model file or folder
+    pub(crate) source: PathBuf,
+    /// The pack to write, `-` for stdout [default: the source's name with .benben]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// Show the plan and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Leave configuration and tokenizer out
+    #[arg(long)]
+    pub(crate) no_files: bool,
+    /// Replace the output if it exists
+    #[arg(long, short)]
+    pub(crate) force: bool,
+    /// List every tensor, not just the totals
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Plan {
+    /// Model file or folder
+    pub(crate) source: PathBuf,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// Leave configuration and tokenizer out
+    #[arg(long)]
+    pub(crate) no_files: bool,
+    /// Write the recipe as TOML, to edit and to give to `pack --recipe`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_recipe: Option<PathBuf>,
+    /// Replace the recipe if it exists
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Unpack {
+    /// The pack
+    pub(crate) pack: PathBuf,
+    /// A .safetensors file, or a folder for weights, configuration and tokenizer
+    /// [default: the pack's name without .benben]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only tensors whose name matches, as often as you like: `*` any text, `?` one character
+    #[arg(long, short, value_name = "PATTERN")]
+    pub(crate) tensor: Vec<String>,
+    /// Element type of float tensors: f32, f16, bf16 or f64 [default: each tensor's own]
+    #[arg(long)]
+    pub(crate) dtype: Option<Dtype>,
+    /// Replace files that exist
+    #[arg(long, short)]
+    pub(crate) force: bool,
+    /// Take what can still be read of a pack that was cut short or damaged
+    #[arg(long)]
+    pub(crate) truncated: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Inspect {
+    /// The pack
+    pub(crate) pack: PathBuf,
+    /// Only tensors whose name matches, as often as you like
+    #[arg(long, short, value_name = "PATTERN")]
+    pub(crate) tensor: Vec<String>,
+    /// Show the recipe that made the pack
+    #[arg(long)]
+    pub(crate) show_recipe: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Verify {
+    /// The pack
+    pub(crate) pack: PathBuf,
+    /// Also compare with the model that it was made from
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) against: Option<PathBuf>,
+    /// With --against: the largest relative squared error that a tensor may have
+    #[arg(long, value_name = "X", requires = "against")]
+    pub(crate) max_mse: Option<f64>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Compare {
+    /// The reference: a pack, a model file or a folder
+    pub(crate) first: PathBuf,
+    /// What is measured against it
+    pub(crate) second: PathBuf,
+    /// Only tensors whose name matches, as often as you like
+    #[arg(long, short, value_name = "PATTERN")]
+    pub(crate) tensor: Vec<String>,
+    /// End with exit code 3 where a tensor's relative squared error is larger
+    #[arg(long, value_name = "X")]
+    pub(crate) max_mse: Option<f64>,
+    /// End with exit code 3 unless every tensor is the same to the bit
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Demo {
+    /// Keep the packs and the unpacked model in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+impl RecipeArgs {
+    /// The recipe that the flags ask for.
+    pub(crate) fn recipe(&self) -> benben::Result<benben::Recipe> {
+        let mut recipe = match &self.recipe {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| benben::Error::from(e).context(path.display()))?;
+                benben::Recipe::from_toml(&text).map_err(|e| e.context(path.display()))?
+            }
+            None => benben::Recipe::preset(self.preset.as_deref().unwrap_or("balanced"))?,
+        };
+        if let Some(method) = self.quantizer {
+            let error = recipe.default.mse;
+            recipe.default = method;
+            if method.codec != Codec::Raw && method.target().is_none() {
+                recipe.default.mse = error;
+            }
+        }
+        if let Some(bits) = self.bpw {
+            recipe.bits_per_weight = Some(bits);
+            recipe.default.mse = None;
+        }
+        for rule in &self.set {
+            recipe.set(rule)?;
+        }
+        if let Some(seed) = self.seed {
+            recipe.seed = seed;
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+}

@@ -1,0 +1,61 @@
+//! One file for each command.
+
+pub(crate) mod compare;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod inspect;
+pub(crate) mod pack;
+pub(crate) mod plan;
+pub(crate) mod unpack;
+pub(crate) mod verify;
+
+use benben::{Error, ModelSource, Result, TensorInfo};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// Compiled globs: does any match? Everything matches where there are none.
+fn matcher(patterns: &[String]) -> Result<impl Fn(&str) -> bool + use<>> {
+    let globs = patterns
+        .iter()
+        .map(|p| {
+            globset::Glob::new(p)
+                .map(|g| g.compile_matcher())
+                .map_err(|e| Error::invalid(format!("pattern {p:?}: {e}")))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(move |name: &str| globs.is_empty() || globs.iter().any(|g| g.is_match(name)))
+}
+
+/// `model`, without its files where `without` says so.
+fn without_files(model: Box<dyn ModelSource>, without: bool) -> Box<dyn ModelSource> {
+    if without { Box::new(Weights(model)) } else { model }
+}
+
+/// A model that has no files besides its weights.
+struct Weights(Box<dyn ModelSource>);
+
+impl ModelSource for Weights {
+    fn format(&self) -> &'static str {
+        self.0.format()
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        self.0.tensors()
+    }
+
+    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        self.0.read(index)
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        self.0.metadata()
+    }
+
+    fn files(&self) -> &[benben::SideFile] {
+        &[]
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.0.total_bytes()
+    }
+}

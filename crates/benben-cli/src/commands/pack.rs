@@ -1,0 +1,108 @@
+//! `benben pack`
+
+use crate::args::{Global, Pack};
+use crate::draw::{self, Align, Bar, Table};
+use crate::exit::Exit;
+use benben::{AtomicFile, Error, PackReport, Plan, Result, open_model};
+use std::io::{IsTerminal, Seek};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
+    let model = open_model(&args.source)?;
+    let model = super::without_files(model, args.no_files);
+    let plan = Plan::new(&*model, &args.recipe.recipe()?)?;
+    if args.dry_run {
+        super::plan::show(&plan, global)?;
+        return Ok(Exit::Ok);
+    }
+    let output = args.output.clone().unwrap_or_else(|| default_output(&args.source));
+    if output == Path::new("-") {
+        return to_stdout(&*model, &plan, global);
+    }
+    let mut file = AtomicFile::create(&output, args.force)?;
+    let started = Instant::now();
+    let bar = Bar::new("packing", global);
+    let report = benben::pack(&*model, &plan, &mut file, &mut |p| bar.show(p))?;
+    drop(bar);
+    file.commit()?;
+    if global.json {
+        draw::json(&report)?;
+    } else if !global.quiet {
+        show(&report, &output, args.verbose, started);
+    }
+    Ok(Exit::Ok)
+}
+
+/// `model.safetensors` and `model/` become `model.benben`, in the folder that the program runs in.
+fn default_output(source: &Path) -> PathBuf {
+    let absolute = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
+    let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
+    Path::new(name.unwrap_or("model".as_ref())).with_added_extension("benben")
+}
+
+fn to_stdout(model: &dyn benben::ModelSource, plan: &Plan, global: &Global) -> Result<Exit> {
+    if std::io::stdout().is_terminal() {
+        return Err(Error::invalid("a pack is binary: it is not written to a terminal")
+            .with_hint("redirect stdout, or give -o FILE"));
+    }
+    if global.json {
+        return Err(Error::invalid("the pack and --json cannot both go to stdout").with_hint("give -o FILE"));
+    }
+    let mut file = tempfile::tempfile()?;
+    let bar = Bar::new("packing", global);
+    benben::pack(model, plan, &mut file, &mut |p| bar.show(p))?;
+    file.rewind()?;
+    std::io::copy(&mut file, &mut std::io::stdout().lock())?;
+    Ok(Exit::Ok)
+}
+
+fn show(report: &PackReport, output: &Path, verbose: bool, started: Instant) {
+    if verbose {
+        let mut table = Table::new(&[
+            ("tensor", Align::Left),
+            ("shape", Align::Right),
+            ("dtype", Align::Left),
+            ("stored as", Align::Left),
+            ("bits/weight", Align::Right),
+            ("size", Align::Right),
+            ("rel. error", Align::Right),
+        ]);
+        for t in &report.tensors {
+            table.row([
+                t.name.clone(),
+                draw::shape(&t.shape),
+                t.dtype.clone(),
+                t.expression.clone(),
+                format!("{:.3}", t.bits_per_weight),
+                draw::bytes(t.bytes),
+                draw::error(t.relative_mse),
+            ]);
+        }
+        table.print();
+        println!();
+    }
+    for t in &report.tensors {
+        if let Some(note) = &t.note {
+            println!("note: {}: {note}", t.name);
+        }
+    }
+    let worst = report.tensors.iter().filter_map(|t| t.relative_mse).fold(0.0, f64::max);
+    println!(
+        "{}: {} from {} ({:.1} %), {:.3} bits per weight, largest relative error {}",
+        output.display(),
+        draw::bytes(report.packed_bytes),
+        draw::bytes(report.source_bytes),
+        100.0 * report.packed_bytes as f64 / report.source_bytes.max(1) as f64,
+        report.bits_per_weight,
+        draw::error(Some(worst)),
+    );
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{} tensors, {} weights, {} of them files; {seconds:.1} s, {:.1} M weights/s",
+        report.tensors.len(),
+        draw::count(report.weights),
+        draw::bytes(report.file_bytes),
+        report.weights as f64 / seconds.max(1e-9) / 1e6
+    );
+}
