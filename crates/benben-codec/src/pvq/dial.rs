@@ -73,7 +73,11 @@ impl Goal {
             if met && miss.abs() <= slack * self.value.abs() {
                 break;
             }
-            if miss > 0.0 { low = Some((dial, miss)) } else { high = Some((dial, miss)) }
+            if miss > 0.0 {
+                low = Some((dial, miss))
+            } else {
+                high = Some((dial, miss))
+            }
             // Aim at the middle of the slack, on the side that meets the goal.
             let aim = self.value.abs() * slack * if self.ceiling { -0.5 } else { 0.5 };
             dial = match (low, high) {

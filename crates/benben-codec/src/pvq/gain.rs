@@ -85,7 +85,8 @@ impl Curve {
         for (&k, loss) in ladder.iter().zip(losses) {
             let bits = counts.as_ref().map_or(0.0, |p| (p.count(usize::from(k)) as f64).log2());
             // The lower convex hull: a rung above the line between its neighbours is never the best buy.
-            while curve.pulses.len() > 1 && curve.price(curve.pulses.len() - 1) <= curve.price_to(bits, loss) {
+            while curve.pulses.len() > 1 && curve.price(curve.pulses.len() - 1) <= curve.price_to(bits, loss)
+            {
                 curve.pulses.pop();
                 curve.bits.pop();
                 curve.loss.pop();
@@ -143,9 +144,15 @@ impl Curve {
 
     /// Cosine between a group and its point, by class (1 for zero groups, which have none).
     pub(super) fn cosines(&self, grid: &Grid) -> Vec<f64> {
-        let of = |k: u16| self.pulses.iter().position(|&p| p == k).map_or(1.0, |i| (1.0 - self.loss[i]).sqrt());
+        let of =
+            |k: u16| self.pulses.iter().position(|&p| p == k).map_or(1.0, |i| (1.0 - self.loss[i]).sqrt());
         std::iter::once(1.0).chain(grid.classes.iter().map(|c| of(c.pulses))).collect()
     }
+}
+
+/// What the integers of a point are multiplied by: `level * step / sqrt(squares)` in f64, rounded once to f32.
+pub(super) fn scale(level: u16, step: f32, squares: u32) -> f32 {
+    (f64::from(level) * f64::from(step) / f64::from(squares).sqrt()) as f32
 }
 
 /// Sum of squares.

@@ -68,7 +68,8 @@ impl<'a> TailReader<'a> {
         if width == 0 {
             return Ok(0);
         }
-        let end = || Error::corruption(format!("tails end at word {}, before bit {}", self.words.len(), self.at));
+        let end =
+            || Error::corruption(format!("tails end at word {}, before bit {}", self.words.len(), self.at));
         let (word, shift) = ((self.at / 64) as usize, (self.at % 64) as u32);
         let mut value = self.words.get(word).ok_or_else(end)? >> shift;
         if shift + width > 64 {
