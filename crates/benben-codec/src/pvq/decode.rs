@@ -77,7 +77,13 @@ impl<'a> Reader<'a> {
         let runs = if side.gains.len() > 1 { groups.div_ceil(u64::from(side.run)) } else { 0 };
         spec.expect_stream(1, StreamKind::Symbols, runs)?;
         let gains = spec.expect_stream(2, StreamKind::Symbols, groups)?;
-        spec.expect_stream(3, StreamKind::Symbols, groups)?;
+        let heads = spec.expect_stream(3, StreamKind::Symbols, groups)?;
+        if heads.chunk_items != gains.chunk_items {
+            return Err(Error::corruption(format!(
+                "pvq chunks of {} gains and {} heads, expected the same",
+                gains.chunk_items, heads.chunk_items
+            )));
+        }
         spec.expect_stream(4, StreamKind::Words, gains.chunks().saturating_sub(1))?;
         let words = spec.stream(5, StreamKind::Words)?.items;
         Ok(Self {
@@ -95,12 +101,14 @@ impl<'a> Reader<'a> {
 
     fn decode(&self, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
         let dim = self.dim as u64;
-        // Groups asked for, and from where on their symbols are needed: tails are found by walking their chunk.
+        // Groups asked for, and the chunks that hold them: heads are decoded by whole chunks, and tails are found by
+        // walking theirs.
         let wanted = elements.start / dim..elements.end.div_ceil(dim);
         let first = wanted.start / self.chunk_groups * self.chunk_groups;
-        let symbols = self.gains(first..wanted.end)?;
+        let end = (wanted.end.div_ceil(self.chunk_groups) * self.chunk_groups).min(self.groups);
+        let symbols = self.gains(first..end)?;
         let mut classes = vec![0u8; self.groups as usize];
-        let at = first as usize..wanted.end as usize;
+        let at = first as usize..end as usize;
         for (class, &s) in classes[at.clone()].iter_mut().zip(&symbols) {
             *class = self.class_of[usize::from(s)];
         }
@@ -146,7 +154,7 @@ impl<'a> Reader<'a> {
             bands.resize(self.groups.div_ceil(run) as usize, 0u8);
             let runs = groups.start / run..groups.end.div_ceil(run);
             let span = &mut bands[runs.start as usize..runs.end as usize];
-            decode_symbols(self.source, 1, runs, &Model { tables: &[], classes: &[], run: 1 }, span)?;
+            decode_symbols(self.source, 1, runs, &Model::none(), span)?;
             if let Some(band) = span.iter().find(|&&b| usize::from(b) >= self.side.gains.len()) {
                 return Err(Error::corruption(format!("gain band {band} of {}", self.side.gains.len())));
             }

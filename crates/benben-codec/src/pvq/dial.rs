@@ -56,7 +56,7 @@ impl Goal {
         mut trial: impl FnMut(f64) -> Result<(f64, T)>,
     ) -> Result<Turned<T>> {
         let (mut dial, mut step) = (start, 0.0);
-        let (mut low, mut high): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
+        let (mut low, mut high) = (None, None);
         let mut best: Option<Turned<T>> = None;
         for round in 0..tries.max(1) {
             let (score, made) = trial(dial)?;
@@ -73,11 +73,7 @@ impl Goal {
             if met && miss.abs() <= slack * self.value.abs() {
                 break;
             }
-            if miss > 0.0 {
-                low = Some((dial, miss))
-            } else {
-                high = Some((dial, miss))
-            }
+            *(if miss > 0.0 { &mut low } else { &mut high }) = Some((dial, miss));
             // Aim at the middle of the slack, on the side that meets the goal.
             let aim = self.value.abs() * slack * if self.ceiling { -0.5 } else { 0.5 };
             dial = match (low, high) {

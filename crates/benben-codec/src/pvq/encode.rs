@@ -2,13 +2,16 @@
 
 use super::bands::{self, trim};
 use super::dial::Goal;
-use super::gain::{Curve, Grid, MAX_CLASSES, MAX_LEVEL, scale, square};
+use super::gain::{Curve, Grid, MAX_CLASSES, MAX_LEVEL, STEP_LIMIT, scale, square};
 use super::point::nearest;
 use super::pyramid::{MAX_DIM, Pyramid};
-use super::side::{Side, tail_bits, zero_head};
+use super::side::{Side, tail_bits};
 use super::tail::TailWriter;
 use super::{CODEC, Params, Settings, VERSION};
-use crate::entropy::{CHUNK_ITEMS, Model, Table, encode_bytes, encode_symbols, encode_words};
+use crate::entropy::rans::estimated_bytes;
+use crate::entropy::{
+    CHUNK_ITEMS, Model, SideWriter, Table, encode_bytes, encode_symbols, encode_words, write_tables,
+};
 use crate::{Fit, Target};
 use benben_format::{Dtype, EncodedLeaf, Error, LeafSpec, Result, element_count};
 use rayon::prelude::*;
@@ -77,8 +80,7 @@ fn check(values: &[f32], shape: &[u64], settings: &Settings) -> Result<()> {
             settings.chunk_groups
         )));
     }
-    let limit = 2f32.powi(112);
-    values.iter().position(|v| v.is_nan() || v.abs() >= limit).map_or(Ok(()), |i| {
+    values.iter().position(|v| v.is_nan() || v.abs() >= STEP_LIMIT).map_or(Ok(()), |i| {
         Err(Error::invalid(format!("value {i} is {}, expected finite values below 2^112", values[i])))
     })
 }
@@ -208,18 +210,17 @@ impl<'a> Job<'a> {
         let classes: Vec<u8> = codes.iter().map(|c| c.class).collect();
         let run = self.run();
         let bands = bands::sort(&symbols, run);
-        let (head_bits, heads) = self.heads(grid, &pyramid, codes);
+        let (head_bits, heads) = self.heads(grid, &pyramid, codes)?;
         let tails = tail_bits(grid, &pyramid, head_bits);
         let side = Side { grid: grid.clone(), head_bits, run: run as u32, gains: bands.tables, heads };
 
         let spec = LeafSpec::new(CODEC, VERSION, Dtype::F32, self.shape, &Params { dim: self.dim as u8 })?;
         let mut leaf = EncodedLeaf::new(spec);
-        let mut bytes = Vec::new();
-        side.write(&mut bytes);
-        let (spec, chunks) = encode_bytes(&bytes, 1, CHUNK_ITEMS)?;
+        let mut writer = SideWriter::new();
+        side.write(&mut writer)?;
+        let (spec, chunks) = encode_bytes(&writer.into_bytes(), 1, CHUNK_ITEMS)?;
         leaf.push(spec, chunks);
-        let plain = Model { tables: &[], classes: &[], run: 1 };
-        let (spec, chunks) = encode_symbols(&bands.of, &plain, CHUNK_ITEMS)?;
+        let (spec, chunks) = encode_symbols(&bands.of, &Model::none(), CHUNK_ITEMS)?;
         leaf.push(spec, chunks);
         let by_band = Model { tables: &side.gains, classes: &bands.of, run: run as u64 };
         let (spec, chunks) = encode_symbols(&symbols, &by_band, self.chunk_groups)?;
@@ -227,7 +228,7 @@ impl<'a> Job<'a> {
         let head = |c: &Code| if head_bits == 0 { 0 } else { (c.index >> tails[usize::from(c.class)]) as u8 };
         let symbols: Vec<u8> = codes.iter().map(head).collect();
         let by_class = Model { tables: &side.heads, classes: &classes, run: 1 };
-        let by_class = if head_bits == 0 { plain } else { by_class };
+        let by_class = if head_bits == 0 { Model::none() } else { by_class };
         let (spec, chunks) = encode_symbols(&symbols, &by_class, self.chunk_groups)?;
         leaf.push(spec, chunks);
 
@@ -266,30 +267,24 @@ impl<'a> Job<'a> {
     }
 
     /// Head bits and tables: none where they cost more than they save.
-    fn heads(&self, grid: &Grid, pyramid: &Pyramid, codes: &[Code]) -> (u8, Vec<Table>) {
+    fn heads(&self, grid: &Grid, pyramid: &Pyramid, codes: &[Code]) -> Result<(u8, Vec<Table>)> {
         let widths = tail_bits(grid, pyramid, 0);
         let tails = tail_bits(grid, pyramid, HEAD_BITS);
         let mut counts = vec![[0u64; 1 << HEAD_BITS]; grid.classes.len() + 1];
         for c in codes {
             counts[usize::from(c.class)][(c.index >> tails[usize::from(c.class)]) as usize] += 1;
         }
-        let mut heads = vec![zero_head()];
+        let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(trim(c))).collect();
         let mut stored = Vec::new();
+        write_tables(&tables, &mut stored)?;
         let mut saved = 0.0;
-        for class in 1..counts.len() {
-            let table = Table::from_counts(trim(&counts[class]));
-            table.write(&mut stored);
-            let bits = f64::from(widths[class] - tails[class]);
-            saved += bits * counts[class].iter().sum::<u64>() as f64 - table.cost_bits(trim(&counts[class]));
-            heads.push(table);
+        for (class, counts) in counts.iter().enumerate() {
+            let plain = f64::from(widths[class] - tails[class]) * counts.iter().sum::<u64>() as f64;
+            saved += plain - tables[class].cost_bits(counts);
         }
         let chunks = codes.len().div_ceil(self.chunk_groups as usize) as f64;
-        // The coder's lane states take 128 bytes of each chunk.
-        if saved > 8.0 * (stored.len() as f64 + 128.0 * chunks) {
-            (HEAD_BITS, heads)
-        } else {
-            (0, vec![zero_head()])
-        }
+        let pays = saved / 8.0 > stored.len() as f64 + estimated_bytes(0.0) * chunks;
+        Ok(if pays { (HEAD_BITS, tables) } else { (0, Vec::new()) })
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) const MAX_CLASSES: usize = 15;
 /// Levels have at most 16 bits.
 pub(super) const MAX_LEVEL: u16 = u16::MAX;
 
+/// Steps, and magnitudes of values, are below 2^112: a decoded value always fits an f32.
+pub(super) const STEP_LIMIT: f32 = f32::from_bits((127 + 112) << 23);
+
 /// Groups of one number of pulses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Class {

@@ -1,8 +1,8 @@
 //! Side information of a leaf, stream 0: the grid and the tables, in the layout that the codec's page gives.
 
-use super::gain::{Class, Grid, MAX_CLASSES};
-use super::pyramid::Pyramid;
-use crate::entropy::Table;
+use super::gain::{Class, Grid, MAX_CLASSES, STEP_LIMIT};
+use super::pyramid::{MAX_PULSES, Pyramid};
+use crate::entropy::{SideReader, SideWriter, Table};
 use benben_format::{Error, Result};
 
 /// Everything that a decoder needs besides the streams of groups.
@@ -15,85 +15,72 @@ pub(super) struct Side {
     pub(super) run: u32,
     /// Tables of gain symbols, by band.
     pub(super) gains: Vec<Table>,
-    /// Tables of heads, by class; the first, of zero groups, is implied.
+    /// Tables of heads, by class; none where there are no heads.
     pub(super) heads: Vec<Table>,
 }
 
 impl Side {
-    /// Bytes before the classes.
-    const FIXED: usize = 12;
-
     /// Appends the stored form.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.grid.step.to_le_bytes());
-        out.extend_from_slice(&self.run.to_le_bytes());
-        out.extend_from_slice(&[
-            self.grid.low,
-            self.head_bits,
-            self.grid.classes.len() as u8,
-            self.gains.len() as u8,
-        ]);
+    ///
+    /// # Errors
+    /// InvalidArgument for more than 16 tables of a kind.
+    pub(super) fn write(&self, side: &mut SideWriter) -> Result<()> {
+        side.f32(self.grid.step);
+        side.u8(self.grid.low);
+        side.u8(self.head_bits);
+        side.varint(self.run.into());
+        side.u8(self.grid.classes.len() as u8);
         for class in &self.grid.classes {
-            out.push(class.first);
-            out.extend_from_slice(&class.pulses.to_le_bytes());
+            side.u8(class.first);
+            side.varint(class.pulses.into());
         }
-        for table in self.gains.iter().chain(self.heads.iter().skip(1)) {
-            table.write(out);
-        }
+        side.tables(&self.gains)?;
+        side.tables(&self.heads)
     }
 
     /// Reads what [`Side::write`] made, which fills all of `bytes`, and counts the pyramid of its classes.
     ///
     /// # Errors
     /// Corruption where a field is out of its bounds.
-    pub(super) fn read(mut bytes: &[u8], dim: usize) -> Result<(Self, Pyramid)> {
+    pub(super) fn read(bytes: &[u8], dim: usize) -> Result<(Self, Pyramid)> {
         let wrong = |what: &str| Error::corruption(format!("pvq side information: {what}"));
-        let (fixed, rest) = bytes.split_at_checked(Self::FIXED).ok_or_else(|| wrong("ends early"))?;
-        let word = |at: usize| {
-            let mut b = [0; 4];
-            b.copy_from_slice(&fixed[at..at + 4]);
-            b
-        };
-        let (step, run) = (f32::from_le_bytes(word(0)), u32::from_le_bytes(word(4)));
-        let [low, head_bits, classes, bands] = word(8);
-        if !(step > 0.0 && step < 2f32.powi(112)) {
-            return Err(wrong(&format!("step {step}, expected above 0 and below 2^112")));
-        }
-        if run == 0 || low > 8 || head_bits > 8 || !(1..=16).contains(&bands) {
+        let mut side = SideReader::new(bytes);
+        let (step, low, head_bits) = (side.f32()?, side.u8()?, side.u8()?);
+        let run = side.varint_at_most(u32::MAX.into())? as u32;
+        if !(step > 0.0 && step < STEP_LIMIT) || low > 8 || head_bits > 8 || run == 0 {
             return Err(wrong(&format!(
-                "run {run}, low bits {low}, head bits {head_bits}, bands {bands}; expected 1 or more, at most 8, \
-                 at most 8, 1 to 16"
+                "step {step}, {low} low bits, {head_bits} head bits, runs of {run}; expected a step above 0 and \
+                 below 2^112, at most 8 low bits and 8 head bits, and runs of 1 or more"
             )));
         }
-        if usize::from(classes) > MAX_CLASSES {
-            return Err(wrong(&format!("{classes} classes, expected at most {MAX_CLASSES}")));
+        let count = side.u8()?;
+        if usize::from(count) > MAX_CLASSES {
+            return Err(wrong(&format!("{count} classes, expected at most {MAX_CLASSES}")));
         }
-        let (listed, rest) =
-            rest.split_at_checked(usize::from(classes) * 3).ok_or_else(|| wrong("ends within classes"))?;
-        let classes: Vec<Class> = listed
-            .chunks_exact(3)
-            .map(|c| Class { first: c[0], pulses: u16::from_le_bytes([c[1], c[2]]) })
-            .collect();
-        if !classes.is_sorted_by(|a, b| a.first < b.first)
-            || classes.iter().any(|c| c.first == 0 || c.pulses == 0)
-        {
-            return Err(wrong(&format!(
-                "classes {classes:?}, expected rising first symbols from 1 and pulses"
-            )));
+        let mut classes: Vec<Class> = Vec::new();
+        for _ in 0..count {
+            let first = side.u8()?;
+            let pulses = side.varint_at_most(MAX_PULSES as u64)? as u16;
+            if first <= classes.last().map_or(0, |c| c.first) || pulses == 0 {
+                return Err(wrong(&format!(
+                    "class from symbol {first} of {pulses} pulses after {classes:?}, expected rising first \
+                     symbols from 1 and at least 1 pulse"
+                )));
+            }
+            classes.push(Class { first, pulses });
         }
         let most = classes.iter().map(|c| usize::from(c.pulses)).max().unwrap_or(0);
         let pyramid = Pyramid::new(dim, most).map_err(|e| wrong(e.message()))?;
-        bytes = rest;
-        let gains = (0..bands).map(|_| Table::read(&mut bytes)).collect::<Result<Vec<_>>>()?;
-        let mut heads = vec![zero_head()];
-        if head_bits > 0 {
-            for _ in 0..classes.len() {
-                heads.push(Table::read(&mut bytes)?);
-            }
+        let (gains, heads) = (side.tables()?, side.tables()?);
+        let expected = if head_bits == 0 { 0 } else { classes.len() + 1 };
+        if gains.is_empty() || heads.len() != expected {
+            return Err(wrong(&format!(
+                "{} tables of gains and {} of heads, expected at least 1 and {expected}",
+                gains.len(),
+                heads.len()
+            )));
         }
-        if !bytes.is_empty() {
-            return Err(wrong(&format!("{} bytes left over", bytes.len())));
-        }
+        side.finish()?;
         Ok((Self { grid: Grid { step, low, classes }, head_bits, run, gains, heads }, pyramid))
     }
 
@@ -101,11 +88,6 @@ impl Side {
     pub(super) fn tail_bits(&self, pyramid: &Pyramid) -> Vec<u32> {
         tail_bits(&self.grid, pyramid, self.head_bits)
     }
-}
-
-/// The table of zero groups: their head is always 0 and costs nothing.
-pub(super) fn zero_head() -> Table {
-    Table::from_counts(&[1])
 }
 
 /// Width of an index's tail by class where at most `head_bits` of its bits are its head.
