@@ -1,6 +1,6 @@
 //! A leaf to values.
 
-use super::gain::scale;
+use super::gain::{extra_bits, level, scale};
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::Side;
 use super::tail::TailReader;
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
             let codes = |g: Range<u64>| (g.start - first) as usize..(g.end - first) as usize;
             let (walked, coded) = (codes(chunk..groups.start), codes(groups.clone()));
             pieces.push(Piece {
-                walked: &classes[walked],
+                walked: (&classes[walked.clone()], &symbols[walked]),
                 classes: &classes[coded.clone()],
                 symbols: &symbols[coded],
                 heads: &heads[(groups.start - wanted.start) as usize..(groups.end - wanted.start) as usize],
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
             });
             chunk += self.chunk_groups;
         }
-        pieces.into_par_iter().try_for_each(|piece| self.piece(piece))
+        in_order(pieces.into_par_iter().map(|piece| self.piece(piece)))
     }
 
     /// Gain symbols of groups `groups`.
@@ -178,19 +178,20 @@ impl<'a> Reader<'a> {
     }
 
     fn piece(&self, piece: Piece<'_>) -> Result<()> {
-        let low = u32::from(self.side.grid.low);
-        let width = |classes: &[u8]| {
-            classes.iter().map(|&c| u64::from(low + self.tails[usize::from(c)])).sum::<u64>()
+        let width = |classes: &[u8], symbols: &[u8]| -> u64 {
+            let tail = |(&c, &s): (&u8, &u8)| u64::from(self.tails[usize::from(c)] + extra_bits(s));
+            classes.iter().zip(symbols).map(tail).sum()
         };
-        let before = width(piece.walked);
+        let before = width(piece.walked.0, piece.walked.1);
         // Bit at which each block begins, within the words read.
         let mut bits = before % 64;
         let blocks: Vec<u64> = piece
             .classes
             .chunks(BLOCK)
-            .map(|block| {
+            .zip(piece.symbols.chunks(BLOCK))
+            .map(|(classes, symbols)| {
                 let at = bits;
-                bits += width(block);
+                bits += width(classes, symbols);
                 at
             })
             .collect();
@@ -211,13 +212,13 @@ impl<'a> Reader<'a> {
             .enumerate()
             .map(|(i, (out, &bit))| (i, out, TailReader::new(&words, bit)))
             .collect();
-        work.into_par_iter().try_for_each(|(i, out, reader)| {
+        in_order(work.into_par_iter().map(|(i, out, reader)| {
             let span = i * BLOCK..((i + 1) * BLOCK).min(piece.classes.len());
             let skip = if i == 0 { piece.skip } else { 0 };
             let codes =
                 piece.classes[span.clone()].iter().zip(&piece.symbols[span.clone()]).zip(&piece.heads[span]);
             self.block(codes.map(|((&class, &symbol), &head)| (class, symbol, head)), reader, skip, out)
-        })
+        }))
     }
 
     /// Decodes the groups of one block: (class, gain symbol, head) of each. The first value is at `skip` of its
@@ -234,7 +235,7 @@ impl<'a> Reader<'a> {
         let mut point = [0i16; MAX_DIM];
         let mut skip = skip;
         for (class, symbol, head) in codes {
-            let level = u64::from(symbol) << grid.low | reader.take(u32::from(grid.low))?;
+            let level = level(symbol, reader.take(extra_bits(symbol))? as u32);
             let width = self.tails[usize::from(class)];
             let tail = reader.take(width)?;
             let count = (self.dim - skip).min(out.len() - at);
@@ -249,7 +250,7 @@ impl<'a> Reader<'a> {
             if class == 0 {
                 values.fill(0.0);
             } else {
-                let scale = scale(level as u16, grid.step, energy);
+                let scale = scale(level, grid.step, energy);
                 for (v, &p) in values.iter_mut().zip(&point[skip..]) {
                     *v = scale * f32::from(p);
                 }
@@ -265,10 +266,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The error of the first piece that has one, whichever thread was first.
+fn in_order(results: impl IndexedParallelIterator<Item = Result<()>>) -> Result<()> {
+    let results: Vec<Result<()>> = results.collect();
+    results.into_iter().collect()
+}
+
 /// What one chunk gives to the range.
 struct Piece<'a> {
-    /// Classes of the chunk's groups before the range.
-    walked: &'a [u8],
+    /// Classes and gain symbols of the chunk's groups before the range.
+    walked: (&'a [u8], &'a [u8]),
     classes: &'a [u8],
     symbols: &'a [u8],
     heads: &'a [u8],

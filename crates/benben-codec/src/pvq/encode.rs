@@ -1,9 +1,9 @@
 //! Values to a leaf.
 
 use super::bands::{self, trim};
+use super::code::{Code, Coder};
 use super::dial::Goal;
-use super::gain::{Curve, Grid, MAX_CLASSES, MAX_LEVEL, STEP_LIMIT, scale, square};
-use super::point::nearest;
+use super::gain::{Curve, Grid, MAX_CLASSES, STEP_LIMIT, extra_bits, square, symbol};
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::{Side, tail_bits};
 use super::tail::TailWriter;
@@ -37,7 +37,7 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(Enc
     check(values, shape, settings)?;
     let goal = Goal::of(settings.target)?;
     if values.iter().all(|&v| v == 0.0) {
-        let grid = Grid { step: 1.0, low: 0, classes: Vec::new() };
+        let grid = Grid { step: 1.0, classes: Vec::new() };
         let job = Job::new(values, shape, settings, usize::from(settings.dim));
         let leaf = job.assemble(&grid, &vec![Code::default(); job.groups()])?;
         let bits_per_weight = job.bits_per_weight(&leaf);
@@ -49,14 +49,15 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(Enc
         let (leaf, fit, met) = job.reach(goal)?;
         // Points of so many dimensions number 2^64 before the target is reached: fewer dimensions reach further.
         let short = match settings.target {
-            Target::BitsPerWeight(x) => fit.bits_per_weight < 0.97 * x,
+            Target::BitsPerWeight(x) => fit.bits_per_weight < 0.97 * x && x * dim as f64 > 40.0,
             Target::RelativeMse(_) => !met,
         };
-        if short && dim > 1 && fit.bits_per_weight * dim as f64 > 40.0 {
-            dim = (dim * 4 / 5).max(1);
+        if short && dim > 1 {
+            dim = dim * 4 / 5;
             continue;
         }
-        if !met || fit.relative_mse >= 1.0 {
+        let empty = matches!(settings.target, Target::BitsPerWeight(_)) && fit.relative_mse >= 1.0;
+        if !met || empty {
             return Err(unmet(settings.target, fit, values.len()));
         }
         return Ok((leaf, fit));
@@ -99,14 +100,6 @@ fn group_size(most: usize, bits: f64, shape: &[u64]) -> usize {
     let most = most.min((ROOM / bits.max(1.0)) as usize).max(1);
     let row = shape.last().map_or(1, |&c| usize::try_from(c).unwrap_or(usize::MAX)).max(1);
     (most - most / 4..=most).rev().find(|d| row.is_multiple_of(*d)).unwrap_or(most)
-}
-
-/// One group as it is stored.
-#[derive(Debug, Clone, Copy, Default)]
-struct Code {
-    level: u16,
-    class: u8,
-    index: u64,
 }
 
 /// One tensor cut into groups of one size.
@@ -170,7 +163,7 @@ impl<'a> Job<'a> {
             ))
         })?;
         let all: Vec<usize> = (0..self.groups()).collect();
-        let turned = goal.turn(guess.dial, 10, 0.004, |dial| {
+        let turned = goal.turn(guess.dial, 10, 0.0025, |dial| {
             let grid = grid(dial);
             let coder = Coder::new(&curve, grid, dial.exp2(), self.dim)?;
             let (codes, error) = self.code(&coder, &all);
@@ -206,7 +199,7 @@ impl<'a> Job<'a> {
     fn assemble(&self, grid: &Grid, codes: &[Code]) -> Result<EncodedLeaf> {
         let most = grid.classes.iter().map(|c| usize::from(c.pulses)).max().unwrap_or(0);
         let pyramid = Pyramid::new(self.dim, most)?;
-        let symbols: Vec<u8> = codes.iter().map(|c| (c.level >> grid.low) as u8).collect();
+        let symbols: Vec<u8> = codes.iter().map(|c| symbol(c.level)).collect();
         let classes: Vec<u8> = codes.iter().map(|c| c.class).collect();
         let run = self.run();
         let bands = bands::sort(&symbols, run);
@@ -237,7 +230,8 @@ impl<'a> Job<'a> {
             .map(|chunk| {
                 let mut writer = TailWriter::new();
                 for c in chunk {
-                    writer.put(u64::from(c.level & ((1 << grid.low) - 1)), u32::from(grid.low));
+                    let extra = extra_bits(symbol(c.level));
+                    writer.put(u64::from(c.level & ((1 << extra) - 1)), extra);
                     let width = tails[usize::from(c.class)];
                     writer.put(if width == 64 { c.index } else { c.index & ((1 << width) - 1) }, width);
                 }
@@ -286,118 +280,4 @@ impl<'a> Job<'a> {
         let pays = saved / 8.0 > stored.len() as f64 + estimated_bytes(0.0) * chunks;
         Ok(if pays { (HEAD_BITS, tables) } else { (0, Vec::new()) })
     }
-}
-
-/// Everything that choosing the code of one group takes.
-struct Coder {
-    grid: Grid,
-    lambda: f64,
-    dim: usize,
-    pyramid: Pyramid,
-    class_of: [u8; 256],
-    /// By class.
-    cosines: Vec<f64>,
-    bits: Vec<f64>,
-}
-
-impl Coder {
-    fn new(curve: &Curve, grid: Grid, lambda: f64, dim: usize) -> Result<Self> {
-        let most = grid.classes.iter().map(|c| usize::from(c.pulses)).max().unwrap_or(0);
-        let pyramid = Pyramid::new(dim, most)?;
-        let bits = (0..=grid.classes.len() as u8)
-            .map(|c| (pyramid.count(usize::from(grid.pulses(c))) as f64).log2())
-            .collect();
-        Ok(Self {
-            lambda,
-            dim,
-            class_of: grid.class_of_symbol(),
-            cosines: curve.cosines(&grid),
-            bits,
-            pyramid,
-            grid,
-        })
-    }
-
-    fn level(&self, gain: f64) -> u16 {
-        (gain / f64::from(self.grid.step)).round().clamp(0.0, f64::from(MAX_LEVEL)) as u16
-    }
-
-    fn class(&self, level: u16) -> u8 {
-        self.class_of[usize::from(level >> self.grid.low).min(255)]
-    }
-
-    /// Levels of class `class`.
-    fn levels(&self, class: u8) -> (u16, u16) {
-        let first = |i: usize| self.grid.classes.get(i).map(|c| u16::from(c.first) << self.grid.low);
-        let class = usize::from(class);
-        let top = ((256u32 << self.grid.low) - 1).min(u32::from(MAX_LEVEL)) as u16;
-        (class.checked_sub(1).and_then(first).unwrap_or(0), first(class).map_or(top, |f| f - 1))
-    }
-
-    /// Code of group `x` and its squared error.
-    fn code(&self, x: &[f32]) -> (Code, f64) {
-        let energy = square(x);
-        let length = energy.sqrt();
-        let rough = self.class(self.level(length));
-        let class = self.class(self.level(length * self.cosines[usize::from(rough)]));
-        let mut points = [[0i16; MAX_DIM]; 2];
-        let (mut chosen, mut which) = (self.choose(x, energy, class, &mut points[0]), 0);
-        // The gain may belong to the next class: then either that class, or the nearest level of this one.
-        if chosen.natural != class && class != 0 {
-            let other = self.choose(x, energy, chosen.natural, &mut points[1]);
-            if other.cost < chosen.cost {
-                (chosen, which) = (other, 1);
-            }
-        }
-        if chosen.class == 0 {
-            return (Code::default(), energy);
-        }
-        let point = &points[which][..self.dim];
-        let squares: u32 = point.iter().map(|&p| u32::from(p.unsigned_abs()).pow(2)).sum();
-        let scale = scale(chosen.level, self.grid.step, squares);
-        let error = x
-            .iter()
-            .zip(point)
-            .map(|(&v, &p)| (f64::from(v) - f64::from(scale * f32::from(p))).powi(2))
-            .sum();
-        (Code { level: chosen.level, class: chosen.class, index: self.pyramid.index(point) }, error)
-    }
-
-    /// The best code of `x` in class `class`, its point written to `point`.
-    fn choose(&self, x: &[f32], energy: f64, class: u8, point: &mut [i16; MAX_DIM]) -> Choice {
-        if class == 0 {
-            return Choice { level: 0, class, natural: 0, cost: energy };
-        }
-        let gain = f64::from(nearest(x, self.grid.pulses(class), &mut point[..self.dim]));
-        let natural = self.level(gain);
-        let (least, most) = self.levels(class);
-        let level = natural.clamp(least, most);
-        let given = f64::from(level) * f64::from(self.grid.step);
-        let cost = energy - 2.0 * gain * given + given * given + self.lambda * self.bits[usize::from(class)];
-        Choice { level, class, natural: self.class(natural), cost }
-    }
-
-    /// Bits of `codes` under ideal tables.
-    fn ideal_bits(&self, codes: &[Code]) -> f64 {
-        let mut counts = [0u64; 256];
-        for c in codes {
-            counts[usize::from(c.level >> self.grid.low)] += 1;
-        }
-        let total = codes.len() as f64;
-        let entropy: f64 =
-            counts.iter().filter(|&&c| c > 0).map(|&c| c as f64 * (total / c as f64).log2()).sum();
-        let fixed: f64 =
-            codes.iter().map(|c| self.bits[usize::from(c.class)] + f64::from(self.grid.low)).sum();
-        entropy + fixed
-    }
-}
-
-/// A level of a class.
-struct Choice {
-    level: u16,
-    class: u8,
-    /// Class that the gain belongs to.
-    natural: u8,
-    /// Squared error plus the price of the point.
-    cost: f64,
 }

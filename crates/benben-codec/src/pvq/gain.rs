@@ -11,8 +11,25 @@ use rayon::prelude::*;
 
 /// Most classes with pulses: with the class of zero groups they fill the 16 tables of a stream.
 pub(super) const MAX_CLASSES: usize = 15;
-/// Levels have at most 16 bits.
-pub(super) const MAX_LEVEL: u16 = u16::MAX;
+/// Levels have at most 18 bits: what 256 symbols reach.
+pub(super) const MAX_LEVEL: u32 = (1 << 18) - 1;
+
+/// Symbol of a level: itself below 64, then 16 to each octave.
+pub(super) fn symbol(level: u32) -> u8 {
+    let extra = (u32::BITS - level.leading_zeros()).saturating_sub(5);
+    if level < 64 { level as u8 } else { (64 + (extra - 2) * 16 + (level >> extra) - 16) as u8 }
+}
+
+/// Low bits of a level that its symbol leaves open.
+pub(super) fn extra_bits(symbol: u8) -> u32 {
+    if symbol < 64 { 0 } else { u32::from(symbol) / 16 - 2 }
+}
+
+/// Level of a symbol whose open bits are `extra`.
+pub(super) fn level(symbol: u8, extra: u32) -> u32 {
+    let s = u32::from(symbol);
+    if s < 64 { s } else { (16 + s % 16) << extra_bits(symbol) | extra }
+}
 
 /// Steps, and magnitudes of values, are below 2^112: a decoded value always fits an f32.
 pub(super) const STEP_LIMIT: f32 = f32::from_bits((127 + 112) << 23);
@@ -20,7 +37,7 @@ pub(super) const STEP_LIMIT: f32 = f32::from_bits((127 + 112) << 23);
 /// Groups of one number of pulses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Class {
-    /// First gain symbol (`level >> low`) of the class; it ends where the next begins.
+    /// First gain symbol of the class; it ends where the next begins.
     pub(super) first: u8,
     /// Pulses of a point, at least 1.
     pub(super) pulses: u16,
@@ -31,14 +48,12 @@ pub(super) struct Class {
 pub(super) struct Grid {
     /// Gain of level 1.
     pub(super) step: f32,
-    /// Low bits of a level that are stored as they are: a gain symbol is `level >> low`.
-    pub(super) low: u8,
     /// Classes 1, 2, ... by rising `first` (at least 1); symbols below the first of them are class 0, zero groups.
     pub(super) classes: Vec<Class>,
 }
 
 impl Grid {
-    /// Class of each gain symbol.
+    /// Class of each symbol.
     pub(super) fn class_of_symbol(&self) -> [u8; 256] {
         let mut class = [0u8; 256];
         for (i, c) in self.classes.iter().enumerate() {
@@ -117,10 +132,8 @@ impl Curve {
     /// below `smallest`, with at most `most` classes.
     pub(super) fn grid(&self, lambda: f64, smallest: f64, largest: f64, most: usize) -> Grid {
         // A uniform step whose own slope, d(step^2 / 12) / d(log2 step), is lambda as well.
-        let floor = (largest / f64::from(MAX_LEVEL)).max(f64::from(f32::MIN_POSITIVE));
+        let floor = (largest / f64::from(MAX_LEVEL)).max(f64::from(f32::from_bits(1)));
         let step = (6.0 * lambda / std::f64::consts::LN_2).sqrt().max(floor) as f32;
-        let levels = (largest / f64::from(step)).ceil() as u32 + 1;
-        let low = (32 - (levels >> 8).leading_zeros()) as u8;
         // Rungs whose range of gains meets the tensor's, thinned evenly if there are too many.
         let gain_of = |price: f64| (lambda / price.max(f64::MIN_POSITIVE)).sqrt();
         let rungs = self.pulses.len();
@@ -128,21 +141,20 @@ impl Curve {
         let (from, to) = (above(smallest).max(1), above(largest));
         let count = (to + 1).saturating_sub(from);
         let kept = count.min(most.clamp(1, MAX_CLASSES));
-        let unit = f64::from(step) * f64::from(1u32 << low);
         let mut classes: Vec<Class> = Vec::with_capacity(kept);
         let mut below = 0;
         for j in 0..kept {
             let i = if kept == 1 { (from + to) / 2 } else { from + j * (count - 1) / (kept - 1) };
             let price = (self.loss[below] - self.loss[i]) / (self.bits[i] - self.bits[below]);
-            // Level 1 belongs to the symbol's class too: with low bits a class starts at a whole symbol.
-            let first = (gain_of(price) / unit).round().clamp(1.0, 255.0) as u8;
+            let first = (gain_of(price) / f64::from(step)).round().clamp(1.0, f64::from(MAX_LEVEL));
+            let first = symbol(first as u32);
             while classes.last().is_some_and(|c| c.first >= first) {
                 classes.pop();
             }
             classes.push(Class { first, pulses: self.pulses[i] });
             below = i;
         }
-        Grid { step, low, classes }
+        Grid { step, classes }
     }
 
     /// Cosine between a group and its point, by class (1 for zero groups, which have none).
@@ -154,7 +166,7 @@ impl Curve {
 }
 
 /// What the integers of a point are multiplied by: `level * step / sqrt(squares)` in f64, rounded once to f32.
-pub(super) fn scale(level: u16, step: f32, squares: u32) -> f32 {
+pub(super) fn scale(level: u32, step: f32, squares: u32) -> f32 {
     (f64::from(level) * f64::from(step) / f64::from(squares).sqrt()) as f32
 }
 
@@ -183,11 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn large_alphabets_keep_low_bits() {
-        let x = [0.3f32, -1.0, 0.4, 2.0];
-        let curve = Curve::measure(&[&x], 4);
-        let grid = curve.grid(1e-9, 1.0, 100.0, 4);
-        assert!(grid.low > 0);
-        assert!((100.0 / grid.step) as u32 >> grid.low < 256);
+    fn symbols_and_extra_bits_make_levels() {
+        for l in (0..5000).chain(MAX_LEVEL - 5000..=MAX_LEVEL) {
+            let (s, bits) = (symbol(l), extra_bits(symbol(l)));
+            assert_eq!(level(s, l & ((1 << bits) - 1)), l);
+            assert!(l == 0 || symbol(l - 1) <= s, "{l}");
+        }
+        assert_eq!((symbol(63), symbol(64), symbol(127), symbol(MAX_LEVEL)), (63, 64, 79, 255));
     }
 }

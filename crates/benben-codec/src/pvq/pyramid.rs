@@ -12,13 +12,13 @@
 use benben_format::{Error, Result};
 
 /// Most integers of a point.
-pub const MAX_DIM: usize = 32;
+pub(super) const MAX_DIM: usize = 32;
 /// Most pulses (largest L1 norm) of a point: keeps coordinates within i16 and tables within a megabyte.
-pub const MAX_PULSES: usize = 4096;
+pub(super) const MAX_PULSES: usize = 4096;
 
 /// Counts for points of one dimension and any number of pulses up to a bound.
 #[derive(Debug, Clone)]
-pub struct Pyramid {
+pub(super) struct Pyramid {
     dim: usize,
     pulses: usize,
     /// `S(n, k) = V(n, 0) + ... + V(n, k)` at `n * (pulses + 1) + k`, for n below `dim`.
@@ -30,7 +30,7 @@ impl Pyramid {
     ///
     /// # Errors
     /// InvalidArgument unless 1 <= `dim` <= [`MAX_DIM`], `pulses` <= [`MAX_PULSES`] and `V(dim, pulses) < 2^64`.
-    pub fn new(dim: usize, pulses: usize) -> Result<Self> {
+    pub(super) fn new(dim: usize, pulses: usize) -> Result<Self> {
         if dim == 0 || dim > MAX_DIM || pulses > MAX_PULSES {
             return Err(Error::invalid(format!(
                 "points of {dim} integers and {pulses} pulses, expected 1 to {MAX_DIM} integers and at most \
@@ -38,8 +38,7 @@ impl Pyramid {
             )));
         }
         let width = pulses + 1;
-        let mut sums: Vec<u64> = Vec::with_capacity(dim * width);
-        sums.resize(width, 1);
+        let mut sums = vec![1u64; width];
         // S(n, k) = S(n, k-1) + V(n, k), and V(n, k) = S(n-1, k) + S(n-1, k-1): the recurrence, summed.
         for n in 1..=dim {
             let mut total = 1u64;
@@ -63,7 +62,7 @@ impl Pyramid {
     }
 
     /// Largest number of pulses, at most `limit`, for which points of `dim` integers number less than 2^`bits`.
-    pub fn max_pulses(dim: usize, bits: u32, limit: usize) -> usize {
+    pub(super) fn max_pulses(dim: usize, bits: u32, limit: usize) -> usize {
         let mut row = vec![0u128; dim + 1];
         row[0] = 1;
         // Row k of V over n, from row k-1, while the last column stays small.
@@ -81,22 +80,12 @@ impl Pyramid {
         limit.min(MAX_PULSES)
     }
 
-    /// Integers of a point.
-    pub fn dim(&self) -> usize {
-        self.dim
-    }
-
-    /// Most pulses of a point.
-    pub fn pulses(&self) -> usize {
-        self.pulses
-    }
-
     fn row(&self, n: usize) -> &[u64] {
         &self.sums[n * (self.pulses + 1)..(n + 1) * (self.pulses + 1)]
     }
 
     /// `V(dim, k)`, the number of points of `k` pulses; 0 where `k` is above the bound.
-    pub fn count(&self, k: usize) -> u64 {
+    pub(super) fn count(&self, k: usize) -> u64 {
         let row = self.row(self.dim - 1);
         match k {
             0 => 1,
@@ -106,7 +95,7 @@ impl Pyramid {
     }
 
     /// Index of `point`, whose absolute values add up to at most the bound.
-    pub fn index(&self, point: &[i16]) -> u64 {
+    pub(super) fn index(&self, point: &[i16]) -> u64 {
         debug_assert_eq!(point.len(), self.dim);
         let mut left: usize = point.iter().map(|p| usize::from(p.unsigned_abs())).sum();
         let mut index = 0;
@@ -129,7 +118,7 @@ impl Pyramid {
     ///
     /// # Errors
     /// Corruption unless `index < V(dim, k)`.
-    pub fn point(&self, index: u64, k: usize, point: &mut [i16]) -> Result<u32> {
+    pub(super) fn point(&self, index: u64, k: usize, point: &mut [i16]) -> Result<u32> {
         debug_assert_eq!(point.len(), self.dim);
         if index >= self.count(k) {
             return Err(Error::corruption(format!(

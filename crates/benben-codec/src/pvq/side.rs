@@ -26,7 +26,6 @@ impl Side {
     /// InvalidArgument for more than 16 tables of a kind.
     pub(super) fn write(&self, side: &mut SideWriter) -> Result<()> {
         side.f32(self.grid.step);
-        side.u8(self.grid.low);
         side.u8(self.head_bits);
         side.varint(self.run.into());
         side.u8(self.grid.classes.len() as u8);
@@ -45,12 +44,12 @@ impl Side {
     pub(super) fn read(bytes: &[u8], dim: usize) -> Result<(Self, Pyramid)> {
         let wrong = |what: &str| Error::corruption(format!("pvq side information: {what}"));
         let mut side = SideReader::new(bytes);
-        let (step, low, head_bits) = (side.f32()?, side.u8()?, side.u8()?);
+        let (step, head_bits) = (side.f32()?, side.u8()?);
         let run = side.varint_at_most(u32::MAX.into())? as u32;
-        if !(step > 0.0 && step < STEP_LIMIT) || low > 8 || head_bits > 8 || run == 0 {
+        if !(step > 0.0 && step < STEP_LIMIT) || head_bits > 8 || run == 0 {
             return Err(wrong(&format!(
-                "step {step}, {low} low bits, {head_bits} head bits, runs of {run}; expected a step above 0 and \
-                 below 2^112, at most 8 low bits and 8 head bits, and runs of 1 or more"
+                "step {step}, {head_bits} head bits, runs of {run}; expected a step above 0 and \
+                 below 2^112, at most 8 head bits, and runs of 1 or more"
             )));
         }
         let count = side.u8()?;
@@ -81,7 +80,7 @@ impl Side {
             )));
         }
         side.finish()?;
-        Ok((Self { grid: Grid { step, low, classes }, head_bits, run, gains, heads }, pyramid))
+        Ok((Self { grid: Grid { step, classes }, head_bits, run, gains, heads }, pyramid))
     }
 
     /// Width of an index's tail by class: all of its bits but the head's.
