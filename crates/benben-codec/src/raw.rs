@@ -41,7 +41,7 @@ pub mod float;
 pub mod planes;
 
 use crate::entropy::{self, CHUNK_ITEMS};
-use benben_format::{Dtype, EncodedLeaf, Error, LeafSource, LeafSpec, Result, StreamKind, StreamSpec};
+use benben_format::{Dtype, EncodedLeaf, Error, LeafSource, LeafSpec, Result, StreamKind};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -72,35 +72,45 @@ pub enum Layout {
 /// # Errors
 /// [`InvalidArgument`](benben_format::ErrorKind::InvalidArgument) where `bytes` does not hold the elements of `shape`.
 pub fn encode(bytes: &[u8], dtype: Dtype, shape: &[u64]) -> Result<EncodedLeaf> {
+    encode_in_chunks(bytes, dtype, shape, CHUNK_ITEMS)
+}
+
+/// [`encode`] with chunks of `chunk_items` elements: small ones make single rows cheap to read.
+///
+/// # Errors
+/// As [`encode`], and for a chunk size of 0 or above
+/// [`StreamSpec::MAX_CHUNK_ITEMS`](benben_format::StreamSpec::MAX_CHUNK_ITEMS).
+pub fn encode_in_chunks(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: u32) -> Result<EncodedLeaf> {
     let elements = benben_format::element_count(shape)?;
-    if elements.checked_mul(dtype.size() as u64) != Some(bytes.len() as u64) {
+    let size = dtype.size();
+    if elements.checked_mul(size as u64) != Some(bytes.len() as u64) {
         return Err(Error::invalid(format!(
-            "{elements} elements of {dtype} take {} bytes each, found {} bytes",
-            dtype.size(),
+            "{elements} elements of {dtype} take {size} bytes each, found {} bytes",
             bytes.len()
         )));
     }
     let leaf = |layout: Layout| LeafSpec::new(NAME, VERSION, dtype, shape, &layout).map(EncodedLeaf::new);
-    let mut best = leaf(Layout::Bytes)?;
-    let (spec, chunks) = entropy::encode_bytes(bytes, dtype.size() as u8, CHUNK_ITEMS)?;
-    best.push(spec, chunks);
+    let mut plain = leaf(Layout::Bytes)?;
+    let (spec, chunks) = entropy::encode_bytes(bytes, size as u8, chunk_items)?;
+    plain.push(spec, chunks);
     // One item, repeated, is as small as a tensor gets.
-    if bytes.len() < TINY || best.payload_bytes() == dtype.size() as u64 {
-        return Ok(best);
+    if bytes.len() < TINY || plain.payload_bytes() <= size as u64 {
+        return Ok(plain);
     }
-    let mut other = match float::Split::choose(bytes, dtype, shape) {
-        Some((split, classes)) => {
-            let mut other = leaf(Layout::Float(split))?;
-            split.encode(bytes, dtype, classes, &mut other)?;
-            other
+    let split = match float::Plan::choose(bytes, dtype, shape) {
+        Some(plan) => {
+            let mut split = leaf(Layout::Float(plan.split))?;
+            plan.encode(bytes, dtype, chunk_items, &mut split)?;
+            split
         }
-        None => leaf(Layout::Planes)?,
+        None => {
+            let mut split = leaf(Layout::Planes)?;
+            planes::encode(bytes, dtype, chunk_items, &mut split)?;
+            split
+        }
     };
-    if other.chunks.is_empty() {
-        planes::encode(bytes, dtype, &mut other)?;
-    }
-    let size = |leaf: &EncodedLeaf| leaf.stored_bytes() + STREAM_COST * leaf.chunks.len() as u64;
-    Ok(if size(&other) < size(&best) { other } else { best })
+    let stored = |leaf: &EncodedLeaf| leaf.stored_bytes() + STREAM_COST * leaf.chunks.len() as u64;
+    Ok(if stored(&split) < stored(&plain) { split } else { plain })
 }
 
 /// Writes the bytes of elements `elements` into `out`.
@@ -132,20 +142,39 @@ pub fn decode_bytes(source: &dyn LeafSource, elements: Range<u64>, out: &mut [u8
             entropy::decode_bytes(source, 0, elements, out)
         }
         Layout::Planes => planes::decode(source, elements, out),
-        Layout::Float(split) => split.decode(source, elements, out),
+        Layout::Float(split) => float::decode(split, source, elements, out),
     }
 }
 
-/// Runs `decode` on pieces of `elements` that are one chunk each, in parallel, so that what is held beside `out` is
-/// one chunk for each thread. `chunks` is a stream with an item for each element.
+/// Refuses streams from `first` on unless they have these kinds, an item for each element, and chunks of the same
+/// number of items, which it returns: otherwise a decoder would have to decode chunks more than once.
+fn expect_streams(
+    spec: &LeafSpec,
+    first: usize,
+    kinds: impl Iterator<Item = StreamKind>,
+    elements: u64,
+) -> Result<u64> {
+    let mut chunk_items = None;
+    for (index, kind) in (first..).zip(kinds) {
+        let found = spec.expect_stream(index, kind, elements)?.chunk_items;
+        if *chunk_items.get_or_insert(found) != found || found == 0 {
+            return Err(Error::corruption(format!(
+                "stream {index} has chunks of {found} items, expected {chunk_items:?} as in stream {first}"
+            )));
+        }
+    }
+    Ok(chunk_items.unwrap_or(1).into())
+}
+
+/// Runs `decode` on pieces of `elements` that are one chunk of `step` elements each, in parallel, so that what is
+/// held beside `out` is one chunk for each thread.
 fn by_chunk(
-    chunks: &StreamSpec,
+    step: u64,
     elements: Range<u64>,
     size: usize,
     out: &mut [u8],
     decode: impl Fn(Range<u64>, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<()> {
-    let step = u64::from(chunks.chunk_items.max(1));
     let mut pieces = Vec::new();
     let (mut rest, mut at) = (out, elements.start);
     while at < elements.end {
@@ -162,9 +191,72 @@ fn by_chunk(
     results.into_iter().collect()
 }
 
+/// One symbol for each element, whose bits it is made of.
+fn map_elements(bytes: &[u8], size: usize, symbol: impl Fn(u64) -> u8 + Sync) -> Vec<u8> {
+    fn sized<const N: usize>(bytes: &[u8], symbol: impl Fn(u64) -> u8 + Sync) -> Vec<u8> {
+        const BLOCK: usize = 1 << 14;
+        let mut out = vec![0; bytes.len() / N];
+        out.par_chunks_mut(BLOCK).zip(bytes.par_chunks(BLOCK * N)).for_each(|(out, bytes)| {
+            out.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(o, b)| *o = symbol(load(b)));
+        });
+        out
+    }
+    match size {
+        1 => sized::<1>(bytes, symbol),
+        2 => sized::<2>(bytes, symbol),
+        4 => sized::<4>(bytes, symbol),
+        _ => sized::<8>(bytes, symbol),
+    }
+}
+
+/// Sum over all elements of what `add` makes of their bits, in blocks that `merge` puts together in order.
+fn fold_elements<A: Clone + Send + Sync>(
+    bytes: &[u8],
+    size: usize,
+    zero: A,
+    add: impl Fn(&mut A, u64) + Sync,
+    merge: impl Fn(&mut A, A),
+) -> A {
+    fn sized<const N: usize, A: Clone + Send + Sync>(
+        bytes: &[u8],
+        zero: &A,
+        add: impl Fn(&mut A, u64) + Sync,
+    ) -> Vec<A> {
+        const BLOCK: usize = 1 << 16;
+        let blocks = bytes.par_chunks(BLOCK * N).map(|bytes| {
+            let mut sum = zero.clone();
+            bytes.as_chunks::<N>().0.iter().for_each(|b| add(&mut sum, load(b)));
+            sum
+        });
+        blocks.collect()
+    }
+    let blocks = match size {
+        1 => sized::<1, A>(bytes, &zero, add),
+        2 => sized::<2, A>(bytes, &zero, add),
+        4 => sized::<4, A>(bytes, &zero, add),
+        _ => sized::<8, A>(bytes, &zero, add),
+    };
+    let mut sum = zero;
+    blocks.into_iter().for_each(|block| merge(&mut sum, block));
+    sum
+}
+
+/// Bits of an element, zeros above.
+#[inline(always)]
+fn load<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let mut padded = [0; 8];
+    padded[..N].copy_from_slice(bytes);
+    u64::from_le_bytes(padded)
+}
+
 /// How often each byte occurs.
 fn histogram(symbols: &[u8]) -> [u64; 256] {
-    let mut counts = [0; 256];
-    symbols.iter().for_each(|&s| counts[usize::from(s)] += 1);
-    counts
+    // Four counters for each byte: equal neighbours need not wait for each other.
+    let mut counts = [[0u64; 256]; 4];
+    let (groups, rest) = symbols.as_chunks::<4>();
+    for group in groups {
+        counts.iter_mut().zip(group).for_each(|(c, &s)| c[usize::from(s)] += 1);
+    }
+    rest.iter().for_each(|&s| counts[0][usize::from(s)] += 1);
+    std::array::from_fn(|s| counts.iter().map(|c| c[s]).sum())
 }

@@ -10,16 +10,16 @@
 //! | stream | kind | items |
 //! |---|---|---|
 //! | 0 | bytes | a list of tables for the symbols ([`write_tables`](crate::entropy::write_tables)) |
-//! | 1 | symbols | class of each run of `run` elements, without tables; no items where there is one table |
+//! | 1 | symbols | class of each run of `run` elements, at most 2^24, without tables; no items where there is one table |
 //! | 2 | symbols | the symbols, by the table of their class |
 //! | 3 | symbols | the highest bits of the rest, `(M - m) mod 8 + 1` of them, without tables |
 //! | 4, ... | bytes | the other bits of the rest, 8 to a stream, higher ones first |
 //!
 //! # Cost
 //! The leading mantissa bits depend on the exponent a little: 0.07 bits for each weight at `m` = 2, and classes of
-//! rows save another 0.04 (MiniLM-L6). The encoder tries each `m` and 1, 4 and 8 classes by their exact cost.
+//! rows save another 0.04 (MiniLM-L6). The encoder tries each `m`, then 1, 4 and 8 classes, by what their tables cost.
 
-use super::{by_chunk, histogram, planes::read_side};
+use super::{by_chunk, expect_streams, fold_elements, histogram, map_elements, planes::read_side};
 use crate::entropy::{self, CHUNK_ITEMS, Model, SideWriter, Table};
 use benben_format::{Dtype, EncodedLeaf, Error, LeafSource, Result, StreamKind};
 use serde::{Deserialize, Serialize};
@@ -34,13 +34,6 @@ pub struct Split {
     pub lowest: u16,
     /// Elements of one class.
     pub run: u64,
-}
-
-/// Tables and the class of each run, the encoder's choice.
-#[derive(Debug, Clone)]
-pub(super) struct Classes {
-    tables: Vec<Table>,
-    classes: Vec<u8>,
 }
 
 /// Exponent bits and mantissa bits of a float type.
@@ -80,8 +73,8 @@ impl Cut {
         Ok(Self { exponent, low: mantissa - m, m, lowest })
     }
 
-    fn symbol(self, bits: u64) -> u8 {
-        (((bits >> self.low) & ((1 << (self.exponent + self.m)) - 1)) - (self.lowest << self.m)) as u8
+    fn symbol(self, bits: u64) -> u64 {
+        ((bits >> self.low) & ((1 << (self.exponent + self.m)) - 1)) - (self.lowest << self.m)
     }
 
     fn rest(self, bits: u64) -> u64 {
@@ -109,163 +102,216 @@ impl Cut {
     }
 }
 
-/// Elements as integers, zero bits above.
-fn elements(bytes: &[u8], size: usize) -> impl Iterator<Item = u64> + '_ {
-    bytes.chunks_exact(size).map(move |b| {
-        let mut padded = [0; 8];
-        padded[..size].copy_from_slice(b);
-        u64::from_le_bytes(padded)
-    })
+/// The encoder's choice: a split, its symbols, and what codes them.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) split: Split,
+    symbols: Vec<u8>,
+    tables: Vec<Table>,
+    classes: Vec<u8>,
 }
 
-impl Split {
-    /// The split and classes that are expected to be smallest; `None` where `dtype` is no float, or its exponents
-    /// span more than 256.
-    pub(super) fn choose(bytes: &[u8], dtype: Dtype, shape: &[u64]) -> Option<(Self, Classes)> {
+impl Plan {
+    /// The plan that is expected to be smallest; `None` where `dtype` is no float, or its exponents span more than
+    /// 256.
+    pub(super) fn choose(bytes: &[u8], dtype: Dtype, shape: &[u64]) -> Option<Self> {
         let (exponent, mantissa) = widths(dtype)?;
         let size = dtype.size();
-        let exponents = elements(bytes, size).map(|b| (b >> mantissa) & ((1 << exponent) - 1));
-        let (lowest, highest) = exponents.fold((u64::MAX, 0), |(a, b), e| (a.min(e), b.max(e)));
-        let lowest = u16::try_from(lowest).ok()?;
-        let run = shape.iter().rev().scan(1, |n, &d| {
-            *n *= d;
-            Some(*n)
-        });
-        let run = run.into_iter().find(|&n| n >= MIN_RUN).unwrap_or(u64::MAX);
-        let mut best: Option<(f64, Self, Classes)> = None;
-        for m in 0..=mantissa.min(3) {
-            let split = Self { mantissa: m as u8, lowest, run };
-            if (highest - u64::from(lowest) + 1) << m > 256 {
-                break;
-            }
-            let cut = Cut::new(split, dtype).ok()?;
-            let symbols: Vec<u8> = elements(bytes, size).map(|b| cut.symbol(b)).collect();
-            let rest_bits = (f64::from(cut.low) + 1.0) * symbols.len() as f64;
-            for count in [1, 4, 8] {
-                let Some((bits, classes)) = Classes::of(&symbols, run, count) else { continue };
-                if best.as_ref().is_none_or(|b| bits + rest_bits < b.0) {
-                    best = Some((bits + rest_bits, split, classes));
-                }
-            }
+        let exponent_of = move |bits: u64| (bits >> mantissa) & ((1 << exponent) - 1);
+        let extent = |a: &mut (u64, u64), e: u64| *a = (a.0.min(e), a.1.max(e));
+        let (lowest, highest) = fold_elements(
+            bytes,
+            size,
+            (u64::MAX, 0),
+            |a, bits| extent(a, exponent_of(bits)),
+            |a, b| {
+                extent(a, b.0);
+                extent(a, b.1);
+            },
+        );
+        let span = highest.checked_sub(lowest)? + 1;
+        if span > 256 {
+            return None;
         }
-        best.map(|(_, split, classes)| (split, classes))
+        // Counts for the most mantissa bits; sums of neighbours are the counts for fewer.
+        let most = mantissa.min(3);
+        let widest = Cut { exponent, low: mantissa - most, m: most, lowest };
+        let counts = fold_elements(
+            bytes,
+            size,
+            vec![0u64; (span << most) as usize],
+            |counts, bits| counts[widest.symbol(bits) as usize] += 1,
+            |a, b| a.iter_mut().zip(b).for_each(|(a, b)| *a += b),
+        );
+        let candidates = (0..=most).filter(|&m| span << m <= 256).map(|m| {
+            let counts: Vec<u64> = counts.chunks(1 << (most - m)).map(|c| c.iter().sum()).collect();
+            let table = Table::from_counts(&counts);
+            let rest = f64::from(mantissa - m + 1) * counts.iter().sum::<u64>() as f64;
+            (table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64 + rest, m, table)
+        });
+        let (bits, m, table) = candidates.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let split = Split { mantissa: m as u8, lowest: u16::try_from(lowest).ok()?, run: run(shape) };
+        let cut = Cut::new(split, dtype).ok()?;
+        let symbols = map_elements(bytes, size, |bits| cut.symbol(bits) as u8);
+        let single = table.cost_bits(&histogram(&symbols)) + 8.0 * table.stored_bytes() as f64;
+        let classed = [4, 8].into_iter().filter_map(|count| classify(&symbols, split.run, count));
+        let classed = classed.min_by(|a, b| a.0.total_cmp(&b.0));
+        // A second table in the cache and a class for each run have to save a thousandth.
+        let (tables, classes) = match classed {
+            Some((bits_of_classes, tables, classes)) if single - bits_of_classes > bits / 1000.0 => {
+                (tables, classes)
+            }
+            _ => (vec![table], Vec::new()),
+        };
+        Some(Self { split, symbols, tables, classes })
     }
 
     /// Appends the streams of `bytes`.
     pub(super) fn encode(
-        self,
+        &self,
         bytes: &[u8],
         dtype: Dtype,
-        classes: Classes,
+        chunk_items: u32,
         leaf: &mut EncodedLeaf,
     ) -> Result<()> {
-        let cut = Cut::new(self, dtype)?;
-        let size = dtype.size();
-        let Classes { tables, classes } = classes;
+        let cut = Cut::new(self.split, dtype)?;
         let mut side = SideWriter::new();
-        side.tables(&tables)?;
-        let (spec, chunks) = entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?;
-        leaf.push(spec, chunks);
-        let (spec, chunks) = entropy::encode_symbols(&classes, &Model::none(), CHUNK_ITEMS)?;
-        leaf.push(spec, chunks);
-        let symbols: Vec<u8> = elements(bytes, size).map(|b| cut.symbol(b)).collect();
-        let model = Model { tables: &tables, classes: &classes, run: self.run };
-        let (spec, chunks) = entropy::encode_symbols(&symbols, &model, CHUNK_ITEMS)?;
-        leaf.push(spec, chunks);
-        for plane in (0..=cut.planes()).rev() {
-            let bits = elements(bytes, size).map(|b| (cut.rest(b) >> (8 * plane)) as u8).collect::<Vec<_>>();
-            let (spec, chunks) = if plane == cut.planes() {
-                entropy::encode_symbols(&bits, &Model::none(), CHUNK_ITEMS)?
-            } else {
-                entropy::encode_bytes(&bits, 1, CHUNK_ITEMS)?
-            };
-            leaf.push(spec, chunks);
+        side.tables(&self.tables)?;
+        let mut push = |(spec, chunks)| leaf.push(spec, chunks);
+        push(entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
+        push(entropy::encode_symbols(&self.classes, &Model::none(), CHUNK_ITEMS)?);
+        let model = Model { tables: &self.tables, classes: &self.classes, run: self.split.run };
+        push(entropy::encode_symbols(&self.symbols, &model, chunk_items)?);
+        let plane = |p: usize| map_elements(bytes, dtype.size(), |bits| (cut.rest(bits) >> (8 * p)) as u8);
+        push(entropy::encode_symbols(&plane(cut.planes()), &Model::none(), chunk_items)?);
+        for p in (0..cut.planes()).rev() {
+            push(entropy::encode_bytes(&plane(p), 1, chunk_items)?);
         }
         Ok(())
     }
-
-    /// Writes the bytes of elements `elements`, a range within the tensor, into `out`, which they fill.
-    pub(super) fn decode(self, source: &dyn LeafSource, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
-        let spec = source.spec();
-        let (cut, total, size) = (Cut::new(self, spec.dtype)?, spec.elements()?, spec.dtype.size());
-        let tables = read_side(source, |side| side.tables())?;
-        let runs = if tables.len() > 1 { total.div_ceil(self.run.max(1)) } else { 0 };
-        spec.expect_stream(1, StreamKind::Symbols, runs)?;
-        let stream = spec.expect_stream(2, StreamKind::Symbols, total)?;
-        spec.expect_stream(3, StreamKind::Symbols, total)?;
-        for plane in 0..cut.planes() {
-            spec.expect_stream(4 + plane, StreamKind::Bytes { width: 1 }, total)?;
-        }
-        by_chunk(&stream, elements, size, out, |range, out| {
-            let n = out.len() / size;
-            // Whole chunks are decoded at once, so that the classes of the whole chunk are wanted.
-            let step = u64::from(stream.chunk_items);
-            let chunk = range.start / step * step..(range.start / step + 1).saturating_mul(step).min(total);
-            let (mut symbols, mut plane, mut rest) = (vec![0; n], vec![0; n], vec![0u64; n]);
-            let first_run = if runs > 0 { chunk.start / self.run } else { 0 };
-            let last_run = if runs > 0 { (chunk.end - 1) / self.run + 1 } else { 0 };
-            let _ = first_run;
-            let mut classes = vec![0; last_run as usize];
-            entropy::decode_symbols(source, 1, 0..last_run, &Model::none(), &mut classes)?;
-            let model = Model { tables: &tables, classes: &classes, run: self.run };
-            entropy::decode_symbols(source, 2, range.clone(), &model, &mut symbols)?;
-            entropy::decode_symbols(source, 3, range.clone(), &Model::none(), &mut plane)?;
-            let largest = |of: &[u8]| u64::from(of.iter().copied().max().unwrap_or(0));
-            if largest(&symbols) > cut.max_symbol() || largest(&plane) >> cut.top_bits() != 0 {
-                return Err(Error::corruption(format!(
-                    "elements {range:?}: symbol {} or rest {} does not fit dtype {}",
-                    largest(&symbols),
-                    largest(&plane),
-                    spec.dtype
-                )));
-            }
-            rest.iter_mut().zip(&plane).for_each(|(r, &p)| *r = p.into());
-            for stream in 4..4 + cut.planes() {
-                entropy::decode_bytes(source, stream, range.clone(), &mut plane)?;
-                rest.iter_mut().zip(&plane).for_each(|(r, &p)| *r = *r << 8 | u64::from(p));
-            }
-            for ((o, &s), &r) in out.chunks_exact_mut(size).zip(&symbols).zip(&rest) {
-                o.copy_from_slice(&cut.join(s, r).to_le_bytes()[..size]);
-            }
-            Ok(())
-        })
-    }
 }
 
-/// Fewest elements of one class.
+/// Fewest elements of a run that the encoder gives a class.
 const MIN_RUN: u64 = 64;
+/// Most runs that have classes: bounds what a decoder holds of them.
+const MAX_RUNS: u64 = 1 << 24;
 
-impl Classes {
-    /// At most `count` classes of runs by their mean symbol, of equally many runs each, and the bits that symbols,
-    /// tables and classes take.
-    fn of(symbols: &[u8], run: u64, count: usize) -> Option<(f64, Self)> {
-        if count == 1 {
-            let counts = histogram(symbols);
-            let table = Table::from_counts(&counts);
-            let bits = table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64;
-            return Some((bits, Self { tables: vec![table], classes: Vec::new() }));
+/// Elements of the shortest row, or block of rows, that is worth a class of its own.
+fn run(shape: &[u64]) -> u64 {
+    let mut run = 1;
+    for &d in shape.iter().rev() {
+        run *= d;
+        if run >= MIN_RUN {
+            break;
         }
-        let run = usize::try_from(run).ok()?;
-        let runs: Vec<&[u8]> = symbols.chunks(run).collect();
-        if runs.len() < 4 * count {
-            return None;
+    }
+    run.max(1)
+}
+
+/// `count` classes of runs by their mean symbol, with equally many runs each: the bits that symbols, tables and
+/// classes take, the tables, and the class of each run.
+fn classify(symbols: &[u8], run: u64, count: usize) -> Option<(f64, Vec<Table>, Vec<u8>)> {
+    let runs: Vec<&[u8]> = symbols.chunks(usize::try_from(run).ok()?).collect();
+    if runs.len() < 4 * count || runs.len() as u64 > MAX_RUNS {
+        return None;
+    }
+    let mean = |run: &[u8]| run.iter().map(|&s| u64::from(s)).sum::<u64>() * 256 / run.len() as u64;
+    let mut order: Vec<(u64, usize)> = runs.iter().enumerate().map(|(i, r)| (mean(r), i)).collect();
+    order.sort_unstable();
+    let mut classes = vec![0; runs.len()];
+    let mut counts = vec![[0; 256]; count];
+    for (rank, &(_, i)) in order.iter().enumerate() {
+        let class = rank * count / order.len();
+        classes[i] = class as u8;
+        runs[i].iter().for_each(|&s| counts[class][usize::from(s)] += 1);
+    }
+    let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(c)).collect();
+    let mut side = SideWriter::new();
+    side.tables(&tables).ok()?;
+    let symbol_bits: f64 = tables.iter().zip(&counts).map(|(t, c)| t.cost_bits(c)).sum();
+    let class_bits = f64::from(count.ilog2()) * classes.len() as f64;
+    Some((symbol_bits + class_bits + 8.0 * side.into_bytes().len() as f64, tables, classes))
+}
+
+/// Writes the bytes of elements `elements`, a range within the tensor, into `out`, which they fill.
+pub(super) fn decode(
+    split: Split,
+    source: &dyn LeafSource,
+    elements: Range<u64>,
+    out: &mut [u8],
+) -> Result<()> {
+    let spec = source.spec();
+    let (cut, total, size) = (Cut::new(split, spec.dtype)?, spec.elements()?, spec.dtype.size());
+    let tables = read_side(source, |side| side.tables())?;
+    let kinds = [StreamKind::Symbols; 2].into_iter();
+    let kinds = kinds.chain(std::iter::repeat_n(StreamKind::Bytes { width: 1 }, cut.planes()));
+    let chunk_items = expect_streams(spec, 2, kinds, total)?;
+    let classes = classes_of(source, split.run, tables.len(), chunk_items, &elements)?;
+    let model = Model { tables: &tables, classes: &classes, run: split.run };
+    by_chunk(chunk_items, elements, size, out, |range, out| {
+        let n = out.len() / size;
+        let (mut symbols, mut planes) = (vec![0; n], vec![vec![0; n]; cut.planes() + 1]);
+        entropy::decode_symbols(source, 2, range.clone(), &model, &mut symbols)?;
+        entropy::decode_symbols(source, 3, range.clone(), &Model::none(), &mut planes[0])?;
+        for (i, plane) in planes.iter_mut().enumerate().skip(1) {
+            entropy::decode_bytes(source, 3 + i, range.clone(), plane)?;
         }
-        let mean = |run: &[u8]| run.iter().map(|&s| u64::from(s)).sum::<u64>() * 256 / run.len() as u64;
-        let mut order: Vec<(u64, usize)> = runs.iter().enumerate().map(|(i, r)| (mean(r), i)).collect();
-        order.sort_unstable();
-        let mut classes = vec![0; runs.len()];
-        let mut counts = vec![[0; 256]; count];
-        for (rank, &(_, i)) in order.iter().enumerate() {
-            let class = rank * count / order.len();
-            classes[i] = class as u8;
-            runs[i].iter().for_each(|&s| counts[class][usize::from(s)] += 1);
+        let largest = |of: &[u8]| u64::from(of.iter().copied().max().unwrap_or(0));
+        let (symbol, top) = (largest(&symbols), largest(&planes[0]));
+        if symbol > cut.max_symbol() || top >> cut.top_bits() != 0 {
+            return Err(Error::corruption(format!(
+                "elements {range:?}: symbol {symbol} or rest {top} does not fit dtype {}",
+                spec.dtype
+            )));
         }
-        let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(c)).collect();
-        let mut side = SideWriter::new();
-        side.tables(&tables).ok()?;
-        let symbol_bits: f64 = tables.iter().zip(&counts).map(|(t, c)| t.cost_bits(c)).sum();
-        let class_bits = f64::from((count as u32).ilog2()) * classes.len() as f64;
-        let bits = symbol_bits + class_bits + 8.0 * side.into_bytes().len() as f64;
-        Some((bits, Self { tables, classes }))
+        match size {
+            1 => join::<1>(cut, &symbols, &planes, out),
+            2 => join::<2>(cut, &symbols, &planes, out),
+            4 => join::<4>(cut, &symbols, &planes, out),
+            _ => join::<8>(cut, &symbols, &planes, out),
+        }
+        Ok(())
+    })
+}
+
+/// Classes of the runs up to the last that the chunks of `elements` reach; those before the first are left 0. None
+/// where there is one table.
+fn classes_of(
+    source: &dyn LeafSource,
+    run: u64,
+    tables: usize,
+    chunk_items: u64,
+    elements: &Range<u64>,
+) -> Result<Vec<u8>> {
+    let total = source.spec().elements()?;
+    let runs = if tables > 1 { total.div_ceil(run.max(1)) } else { 0 };
+    source.spec().expect_stream(1, StreamKind::Symbols, runs)?;
+    if runs == 0 || elements.is_empty() {
+        return Ok(Vec::new());
+    }
+    if run == 0 || runs > MAX_RUNS {
+        return Err(Error::corruption(format!("{runs} runs of {run} elements, at most {MAX_RUNS} expected")));
+    }
+    let first = elements.start / chunk_items * chunk_items / run;
+    let end = elements.end.div_ceil(chunk_items).saturating_mul(chunk_items).min(total).div_ceil(run);
+    let mut classes = vec![0; end as usize];
+    entropy::decode_symbols(source, 1, first..end, &Model::none(), &mut classes[first as usize..])?;
+    Ok(classes)
+}
+
+/// Elements of `N` bytes from their symbols and the planes of their rest, highest first.
+fn join<const N: usize>(cut: Cut, symbols: &[u8], planes: &[Vec<u8>], out: &mut [u8]) {
+    const BLOCK: usize = 512;
+    let mut rest = [0u64; BLOCK];
+    for (i, (out, symbols)) in out.chunks_mut(BLOCK * N).zip(symbols.chunks(BLOCK)).enumerate() {
+        let rest = &mut rest[..symbols.len()];
+        rest.fill(0);
+        for plane in planes {
+            let plane = &plane[i * BLOCK..][..symbols.len()];
+            rest.iter_mut().zip(plane).for_each(|(r, &p)| *r = *r << 8 | u64::from(p));
+        }
+        for ((o, &s), &r) in out.as_chunks_mut::<N>().0.iter_mut().zip(symbols).zip(&*rest) {
+            o.copy_from_slice(&cut.join(s, r).to_le_bytes()[..N]);
+        }
     }
 }

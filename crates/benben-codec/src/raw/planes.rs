@@ -4,16 +4,16 @@
 //! Stream 0, bytes: one list of tables ([`write_tables`](crate::entropy::write_tables)), as many as an element has
 //! bytes. Stream `1 + p`, symbols: byte `p` of each element, by table `p` where a chunk is in mode rANS.
 
-use super::histogram;
+use super::{by_chunk, expect_streams, histogram, map_elements};
 use crate::entropy::{self, CHUNK_ITEMS, Model, SideReader, SideWriter, Table};
 use benben_format::{Dtype, EncodedLeaf, Error, LeafSource, Result, StreamKind};
 use std::ops::Range;
 
 /// Appends the streams of `bytes`.
-pub(super) fn encode(bytes: &[u8], dtype: Dtype, leaf: &mut EncodedLeaf) -> Result<()> {
+pub(super) fn encode(bytes: &[u8], dtype: Dtype, chunk_items: u32, leaf: &mut EncodedLeaf) -> Result<()> {
     let size = dtype.size();
     let planes: Vec<Vec<u8>> =
-        (0..size).map(|p| bytes.iter().skip(p).step_by(size).copied().collect()).collect();
+        (0..size).map(|p| map_elements(bytes, size, |bits| (bits >> (8 * p)) as u8)).collect();
     let tables: Vec<Table> = planes.iter().map(|p| Table::from_counts(&histogram(p))).collect();
     let mut side = SideWriter::new();
     side.tables(&tables)?;
@@ -21,7 +21,7 @@ pub(super) fn encode(bytes: &[u8], dtype: Dtype, leaf: &mut EncodedLeaf) -> Resu
     let (spec, chunks) = entropy::encode_bytes(&side, 1, CHUNK_ITEMS)?;
     leaf.push(spec, chunks);
     for (plane, table) in planes.iter().zip(&tables) {
-        let (spec, chunks) = entropy::encode_symbols(plane, &Model::single(table), CHUNK_ITEMS)?;
+        let (spec, chunks) = entropy::encode_symbols(plane, &Model::single(table), chunk_items)?;
         leaf.push(spec, chunks);
     }
     Ok(())
@@ -34,12 +34,9 @@ pub(super) fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [u
     if tables.len() != size {
         return Err(Error::corruption(format!("{} tables, {size} expected", tables.len())));
     }
-    let mut chunks = source.spec().expect_stream(1, StreamKind::Symbols, total)?;
-    for p in 1..size {
-        let plane = source.spec().expect_stream(1 + p, StreamKind::Symbols, total)?;
-        chunks.chunk_items = chunks.chunk_items.min(plane.chunk_items);
-    }
-    super::by_chunk(&chunks, elements, size, out, |range, out| {
+    let kinds = std::iter::repeat_n(StreamKind::Symbols, size);
+    let chunk_items = expect_streams(source.spec(), 1, kinds, total)?;
+    by_chunk(chunk_items, elements, size, out, |range, out| {
         let mut plane = vec![0; out.len() / size];
         for (p, table) in tables.iter().enumerate() {
             entropy::decode_symbols(source, 1 + p, range.clone(), &Model::single(table), &mut plane)?;

@@ -1,0 +1,93 @@
+//! Rate and distortion of the leaf codecs on Gaussian weights, and on the matrices of a safetensors file.
+//!
+//! `cargo run --release -p benben-codec --example rate_distortion -- [pvq|ternary] [FILE]`
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_possible_truncation, reason = "a report")]
+
+use benben_codec::{Fit, Target, pvq};
+use benben_format::Result;
+use std::time::Instant;
+
+type Encode = fn(&[f32], &[u64], Target) -> Result<Fit>;
+
+fn main() -> Result<()> {
+    let codecs: [(&str, Encode); 1] = [("pvq", |v, s, t| Ok(pvq::encode(v, s, &pvq::Settings::new(t))?.1))];
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str| args.first().is_none_or(|a| a == name);
+    for (name, encode) in codecs.iter().filter(|c| wanted(c.0)) {
+        println!("{name}: dB above the bound 2^(-2R) of a Gaussian source, side information included");
+        let gaussian = gaussian(1 << 20);
+        for bits in [1.5, 2.0, 3.0, 4.0, 6.0, 8.0] {
+            report("1 M Gaussian samples", &gaussian, &[1024, 1024], bits, *encode)?;
+        }
+        let Some(path) = args.get(1) else { continue };
+        let file = std::fs::read(path)?;
+        for bits in [2.0, 3.0, 4.0, 8.0] {
+            let (mut weights, mut stored, mut error, mut energy) = (0.0, 0.0, 0.0, 0.0);
+            let from = Instant::now();
+            for (name, shape, values) in matrices(&file) {
+                let fit = encode(&values, &shape, Target::BitsPerWeight(bits))?;
+                let squares: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
+                weights += values.len() as f64;
+                stored += fit.bits_per_weight * values.len() as f64;
+                error += fit.relative_mse * squares;
+                energy += squares;
+                if name.contains(".layer.2.") {
+                    println!("  {}", line(&name, fit));
+                }
+            }
+            let fit = Fit { bits_per_weight: stored / weights, relative_mse: error / energy };
+            println!("{}  {:.1} s", line("all matrices", fit), from.elapsed().as_secs_f64());
+        }
+    }
+    Ok(())
+}
+
+fn report(name: &str, values: &[f32], shape: &[u64], bits: f64, encode: Encode) -> Result<()> {
+    let from = Instant::now();
+    let fit = encode(values, shape, Target::BitsPerWeight(bits))?;
+    println!("{}  {:.1} s", line(name, fit), from.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn line(name: &str, fit: Fit) -> String {
+    let db = fit.db_above_gaussian_bound();
+    format!("{name:50} {:7.4} bits  mse {:9.3e}  {db:5.2} dB", fit.bits_per_weight, fit.relative_mse)
+}
+
+/// SplitMix64 through Box and Muller.
+fn gaussian(count: usize) -> Vec<f32> {
+    let mut state = 0u64;
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..count)
+        .map(|_| ((-2.0 * (1.0 - uniform()).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32)
+        .collect()
+}
+
+/// Two-dimensional f32 tensors of a safetensors file: name, shape, values.
+fn matrices(file: &[u8]) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    let len = u64::from_le_bytes(file[..8].try_into().unwrap_or_default()) as usize;
+    let header = String::from_utf8_lossy(&file[8..8 + len]).into_owned();
+    let numbers = |from: &str, key: &str| -> Vec<u64> {
+        let list = from.split(key).nth(1).and_then(|s| s.split(']').next()).unwrap_or_default();
+        list.split(',').filter_map(|n| n.trim_matches(['[', ':', '"', ' ']).parse().ok()).collect()
+    };
+    let mut found = Vec::new();
+    for entry in header.split("},") {
+        let name = entry.trim_start_matches('{').split('"').nth(1).unwrap_or_default().to_owned();
+        let (shape, span) = (numbers(entry, "\"shape\""), numbers(entry, "\"data_offsets\""));
+        if let ([_, _], [from, to], true) = (&shape[..], &span[..], entry.contains("\"F32\"")) {
+            let bytes = &file[8 + len + *from as usize..8 + len + *to as usize];
+            let values =
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            found.push((name, shape, values));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}

@@ -1,0 +1,287 @@
+//! A leaf to values.
+
+use super::gain::{extra_bits, level, scale};
+use super::pyramid::{MAX_DIM, Pyramid};
+use super::side::Side;
+use super::tail::TailReader;
+use super::{CODEC, Params, VERSION};
+use crate::entropy::{Model, decode_bytes, decode_symbols, decode_words};
+use benben_format::{Error, LeafSource, Result, StreamKind};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Groups of one block of parallel work.
+const BLOCK: usize = 1 << 10;
+/// Side information never takes more: 31 tables of 256 symbols with room to spare.
+const MAX_SIDE: u64 = 1 << 16;
+
+/// Decodes elements `elements` (flat, row-major) into `out`, which holds as many.
+///
+/// # Errors
+/// InvalidArgument for a range outside of the tensor or an `out` of another length; Compatibility for a leaf of
+/// another codec or a later version; Corruption where the leaf contradicts itself.
+pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+    let reader = Reader::open(source)?;
+    let total = source.spec().elements()?;
+    if elements.start > elements.end
+        || elements.end > total
+        || elements.end - elements.start != out.len() as u64
+    {
+        return Err(Error::invalid(format!(
+            "elements {elements:?} of {total} into {} values, expected a range within the tensor and as many values",
+            out.len()
+        )));
+    }
+    if out.is_empty() {
+        return Ok(());
+    }
+    reader.decode(elements, out)
+}
+
+struct Reader<'a> {
+    source: &'a dyn LeafSource,
+    dim: usize,
+    groups: u64,
+    chunk_groups: u64,
+    words: u64,
+    side: Side,
+    pyramid: Pyramid,
+    class_of: [u8; 256],
+    tails: Vec<u32>,
+}
+
+impl<'a> Reader<'a> {
+    fn open(source: &'a dyn LeafSource) -> Result<Self> {
+        let spec = source.spec();
+        if spec.codec != CODEC || spec.version != VERSION {
+            return Err(Error::compatibility(format!(
+                "leaf of codec {} version {}, expected {CODEC} version {VERSION}",
+                spec.codec, spec.version
+            )));
+        }
+        let Params { dim } = spec.params()?;
+        let dim = usize::from(dim);
+        if !(1..=MAX_DIM).contains(&dim) {
+            return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
+        }
+        let groups = spec.elements()?.div_ceil(dim as u64);
+        let stored = spec.stream(0, StreamKind::Bytes { width: 1 })?.items;
+        if stored > MAX_SIDE {
+            return Err(Error::corruption(format!(
+                "pvq side information of {stored} bytes, expected at most {MAX_SIDE}"
+            )));
+        }
+        let mut bytes = vec![0; stored as usize];
+        decode_bytes(source, 0, 0..stored, &mut bytes)?;
+        let (side, pyramid) = Side::read(&bytes, dim)?;
+        let runs = if side.gains.len() > 1 { groups.div_ceil(u64::from(side.run)) } else { 0 };
+        spec.expect_stream(1, StreamKind::Symbols, runs)?;
+        let gains = spec.expect_stream(2, StreamKind::Symbols, groups)?;
+        let heads = spec.expect_stream(3, StreamKind::Symbols, groups)?;
+        if heads.chunk_items != gains.chunk_items {
+            return Err(Error::corruption(format!(
+                "pvq chunks of {} gains and {} heads, expected the same",
+                gains.chunk_items, heads.chunk_items
+            )));
+        }
+        spec.expect_stream(4, StreamKind::Words, gains.chunks().saturating_sub(1))?;
+        let words = spec.stream(5, StreamKind::Words)?.items;
+        Ok(Self {
+            source,
+            dim,
+            groups,
+            chunk_groups: u64::from(gains.chunk_items.max(1)),
+            words,
+            class_of: side.grid.class_of_symbol(),
+            tails: side.tail_bits(&pyramid),
+            side,
+            pyramid,
+        })
+    }
+
+    fn decode(&self, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+        let dim = self.dim as u64;
+        // Groups asked for, and the chunks that hold them: heads are decoded by whole chunks, and tails are found by
+        // walking theirs.
+        let wanted = elements.start / dim..elements.end.div_ceil(dim);
+        let first = wanted.start / self.chunk_groups * self.chunk_groups;
+        let end = (wanted.end.div_ceil(self.chunk_groups) * self.chunk_groups).min(self.groups);
+        let symbols = self.gains(first..end)?;
+        let mut classes = vec![0u8; self.groups as usize];
+        let at = first as usize..end as usize;
+        for (class, &s) in classes[at.clone()].iter_mut().zip(&symbols) {
+            *class = self.class_of[usize::from(s)];
+        }
+        let mut heads = vec![0u8; (wanted.end - wanted.start) as usize];
+        let tables = if self.side.head_bits == 0 { &[][..] } else { &self.side.heads };
+        let model = Model { tables, classes: if tables.is_empty() { &[] } else { &classes }, run: 1 };
+        decode_symbols(self.source, 3, wanted.clone(), &model, &mut heads)?;
+        let classes = &classes[at];
+        let mut starts =
+            vec![0u64; ((wanted.end - 1) / self.chunk_groups - first / self.chunk_groups + 1) as usize];
+        self.starts(first / self.chunk_groups, &mut starts)?;
+
+        // One piece of `out` for each chunk.
+        let mut pieces = Vec::with_capacity(starts.len());
+        let mut rest = out;
+        let mut chunk = first;
+        for &start in &starts {
+            let groups = chunk.max(wanted.start)..(chunk + self.chunk_groups).min(wanted.end);
+            let span = (groups.start * dim).max(elements.start)..(groups.end * dim).min(elements.end);
+            let (piece, others) = rest.split_at_mut((span.end - span.start) as usize);
+            rest = others;
+            let codes = |g: Range<u64>| (g.start - first) as usize..(g.end - first) as usize;
+            let (walked, coded) = (codes(chunk..groups.start), codes(groups.clone()));
+            pieces.push(Piece {
+                walked: (&classes[walked.clone()], &symbols[walked]),
+                classes: &classes[coded.clone()],
+                symbols: &symbols[coded],
+                heads: &heads[(groups.start - wanted.start) as usize..(groups.end - wanted.start) as usize],
+                start,
+                skip: (span.start - groups.start * dim) as usize,
+                out: piece,
+            });
+            chunk += self.chunk_groups;
+        }
+        in_order(pieces.into_par_iter().map(|piece| self.piece(piece)))
+    }
+
+    /// Gain symbols of groups `groups`.
+    fn gains(&self, groups: Range<u64>) -> Result<Vec<u8>> {
+        let run = u64::from(self.side.run);
+        let mut bands = Vec::new();
+        if self.side.gains.len() > 1 {
+            bands.resize(self.groups.div_ceil(run) as usize, 0u8);
+            let runs = groups.start / run..groups.end.div_ceil(run);
+            let span = &mut bands[runs.start as usize..runs.end as usize];
+            decode_symbols(self.source, 1, runs, &Model::none(), span)?;
+            if let Some(band) = span.iter().find(|&&b| usize::from(b) >= self.side.gains.len()) {
+                return Err(Error::corruption(format!("gain band {band} of {}", self.side.gains.len())));
+            }
+        }
+        let mut symbols = vec![0; (groups.end - groups.start) as usize];
+        decode_symbols(
+            self.source,
+            2,
+            groups,
+            &Model { tables: &self.side.gains, classes: &bands, run },
+            &mut symbols,
+        )?;
+        Ok(symbols)
+    }
+
+    /// Words at which chunks `first`, `first + 1`, ... begin.
+    fn starts(&self, first: u64, starts: &mut [u64]) -> Result<()> {
+        let stored = if first == 0 { &mut starts[1..] } else { starts };
+        let from = first.max(1) - 1;
+        decode_words(self.source, 4, from..from + stored.len() as u64, stored)
+    }
+
+    fn piece(&self, piece: Piece<'_>) -> Result<()> {
+        let width = |classes: &[u8], symbols: &[u8]| -> u64 {
+            let tail = |(&c, &s): (&u8, &u8)| u64::from(self.tails[usize::from(c)] + extra_bits(s));
+            classes.iter().zip(symbols).map(tail).sum()
+        };
+        let before = width(piece.walked.0, piece.walked.1);
+        // Bit at which each block begins, within the words read.
+        let mut bits = before % 64;
+        let blocks: Vec<u64> = piece
+            .classes
+            .chunks(BLOCK)
+            .zip(piece.symbols.chunks(BLOCK))
+            .map(|(classes, symbols)| {
+                let at = bits;
+                bits += width(classes, symbols);
+                at
+            })
+            .collect();
+        let from = piece.start.checked_add(before / 64).filter(|&f| f <= self.words);
+        let from = from.ok_or_else(|| self.past_end(piece.start))?;
+        if bits.div_ceil(64) > self.words - from {
+            return Err(self.past_end(from));
+        }
+        let mut words = vec![0; bits.div_ceil(64) as usize];
+        decode_words(self.source, 5, from..from + words.len() as u64, &mut words)?;
+
+        // The first block ends where a block of whole groups would, so that all others start with a whole group.
+        let head = (BLOCK * self.dim - piece.skip).min(piece.out.len());
+        let (head, tail) = piece.out.split_at_mut(head);
+        let outs = std::iter::once(head).chain(tail.chunks_mut(BLOCK * self.dim));
+        let work: Vec<_> = outs
+            .zip(&blocks)
+            .enumerate()
+            .map(|(i, (out, &bit))| (i, out, TailReader::new(&words, bit)))
+            .collect();
+        in_order(work.into_par_iter().map(|(i, out, reader)| {
+            let span = i * BLOCK..((i + 1) * BLOCK).min(piece.classes.len());
+            let skip = if i == 0 { piece.skip } else { 0 };
+            let codes =
+                piece.classes[span.clone()].iter().zip(&piece.symbols[span.clone()]).zip(&piece.heads[span]);
+            self.block(codes.map(|((&class, &symbol), &head)| (class, symbol, head)), reader, skip, out)
+        }))
+    }
+
+    /// Decodes the groups of one block: (class, gain symbol, head) of each. The first value is at `skip` of its
+    /// group, the last group may be cut.
+    fn block(
+        &self,
+        codes: impl Iterator<Item = (u8, u8, u8)>,
+        mut reader: TailReader<'_>,
+        skip: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let grid = &self.side.grid;
+        let mut at = 0;
+        let mut point = [0i16; MAX_DIM];
+        let mut skip = skip;
+        for (class, symbol, head) in codes {
+            let level = level(symbol, reader.take(extra_bits(symbol))? as u32);
+            let width = self.tails[usize::from(class)];
+            let tail = reader.take(width)?;
+            let count = (self.dim - skip).min(out.len() - at);
+            let values = &mut out[at..at + count];
+            let head = u64::from(head);
+            if head > 0 && (width == 64 || head > u64::MAX >> width) {
+                return Err(Error::corruption(format!("pvq head {head} before a tail of {width} bits")));
+            }
+            let index = if head > 0 { head << width | tail } else { tail };
+            let point = &mut point[..self.dim];
+            let energy = self.pyramid.point(index, usize::from(grid.pulses(class)), point)?;
+            if class == 0 {
+                values.fill(0.0);
+            } else {
+                let scale = scale(level, grid.step, energy);
+                for (v, &p) in values.iter_mut().zip(&point[skip..]) {
+                    *v = scale * f32::from(p);
+                }
+            }
+            at += count;
+            skip = 0;
+        }
+        Ok(())
+    }
+
+    fn past_end(&self, word: u64) -> Error {
+        Error::corruption(format!("pvq tails from word {word} on run past the {} that there are", self.words))
+    }
+}
+
+/// The error of the first piece that has one, whichever thread was first.
+fn in_order(results: impl IndexedParallelIterator<Item = Result<()>>) -> Result<()> {
+    let results: Vec<Result<()>> = results.collect();
+    results.into_iter().collect()
+}
+
+/// What one chunk gives to the range.
+struct Piece<'a> {
+    /// Classes and gain symbols of the chunk's groups before the range.
+    walked: (&'a [u8], &'a [u8]),
+    classes: &'a [u8],
+    symbols: &'a [u8],
+    heads: &'a [u8],
+    /// Word at which the chunk begins.
+    start: u64,
+    /// Values of the first group before the range.
+    skip: usize,
+    out: &'a mut [f32],
+}
