@@ -5,7 +5,7 @@ use benben_format::{Error, LeafSource, Result};
 use std::ops::Range;
 
 /// Names of the codecs that this build decodes.
-pub const CODECS: [&str; 5] = [raw::NAME, scalar::NAME, pvq::NAME, rvq::NAME, ternary::NAME];
+pub const CODECS: [&str; 5] = [raw::NAME, scalar::NAME, pvq::CODEC, rvq::NAME, ternary::NAME];
 
 /// Decodes elements `range` of a leaf of any codec into `out` as f32.
 ///
@@ -15,7 +15,7 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     match source.spec().codec.as_str() {
         raw::NAME => raw_values(source, range, out),
         scalar::NAME => scalar::decode(source, range, out),
-        pvq::NAME => pvq::decode(source, range, out),
+        pvq::CODEC => pvq::decode(source, range, out),
         rvq::NAME => rvq::decode(source, range, out),
         ternary::NAME => ternary::decode(source, range, out),
         other => Err(Error::compatibility(format!(

@@ -32,7 +32,7 @@ impl Codec {
         match self {
             Self::Raw => raw::NAME,
             Self::Scalar => scalar::NAME,
-            Self::Pvq => pvq::NAME,
+            Self::Pvq => pvq::CODEC,
             Self::Rvq => rvq::NAME,
             Self::Ternary => ternary::NAME,
         }
