@@ -82,9 +82,9 @@ impl ModelSource for MadeModel {
 pub fn small_model() -> Result<(MadeModel, Recipe)> {
     let model = MadeModel::new(&[
         ("scalar.weight", Dtype::F32, &[12, 40]),
-        ("pvq.weight", Dtype::F16, &[8, 32]),
-        ("rvq.weight", Dtype::F32, &[16, 32]),
-        ("ternary.weight", Dtype::BF16, &[6, 50]),
+        ("pvq.weight", Dtype::F16, &[32, 64]),
+        ("rvq.weight", Dtype::F32, &[32, 64]),
+        ("ternary.weight", Dtype::BF16, &[20, 50]),
         ("turned.weight", Dtype::F32, &[4, 32]),
         ("raw.f32", Dtype::F32, &[3, 70]),
         ("raw.f16", Dtype::F16, &[150]),
