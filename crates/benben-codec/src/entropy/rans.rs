@@ -21,7 +21,7 @@
 //!
 //! # Cost
 //! 96 bytes for each chunk on top of the tables' cost ([`estimated_bytes`]). The decoder's inner loop has no branches:
-//! about 0.48 Gsym/s on one EPYC core without SIMD, with one table or with several in runs of 100 or more symbols;
+//! about 0.48 Gsym/s on one x86-64 core without SIMD, with one table or with several in runs of 100 or more symbols;
 //! runs of 16 take a quarter longer, runs of one symbol ten times as long.
 
 use super::Model;
