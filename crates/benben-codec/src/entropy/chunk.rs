@@ -1,0 +1,216 @@
+//! One chunk: the choice of its mode, and its way back.
+//!
+//! # Bits of each mode, for a chunk of `n` items
+//!
+//! | mode | symbols | words | bytes (items of `width` bytes) |
+//! |---|---|---|---|
+//! | raw | `n` bytes | - | `n * width` bytes |
+//! | const | 1 byte | the value, little-endian, without its high zero bytes (0 is no byte) | `width` bytes |
+//! | bit-packed | a byte `b` in 1 to 8, then fields of `b` bits | a byte `b` in 1 to 64, then fields of `b` bits | - |
+//! | zstd | a byte `p` in 1, 2, 4, 8, then a frame over bytes of `p` symbols of `8 / p` bits | - | a frame |
+//! | rans | [`rans`](super::rans) | - | - |
+//!
+//! Fields are packed least significant bit first and zeros fill the last byte ([`bits`](super::bits)).
+//!
+//! # Choice
+//! The smallest mode wins; among equals the one that is decoded fastest: const, raw, bit-packed, zstd, rANS.
+
+use super::{Model, bits, rans, zstd_mode};
+use benben_format::{Chunk, Error, Mode, Result};
+use std::ops::Range;
+
+/// Where a chunk lies in its stream, and which of its items are wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// Index in the stream of the chunk's first item.
+    pub(super) first: u64,
+    /// Items of the chunk.
+    pub(super) items: usize,
+    /// Items wanted, counted from the chunk's first.
+    pub(super) range: Range<usize>,
+}
+
+/// The smallest of `candidates`, the first among equals.
+fn smallest(candidates: impl IntoIterator<Item = (Mode, Vec<u8>)>) -> Chunk<'static> {
+    let best = candidates.into_iter().min_by_key(|c| c.1.len());
+    best.map_or_else(|| Chunk::new(Mode::Raw, Vec::new()), |(mode, bytes)| Chunk::new(mode, bytes))
+}
+
+fn with_head(head: u8, mut tail: Vec<u8>) -> Vec<u8> {
+    tail.insert(0, head);
+    tail
+}
+
+/// Codes symbols, the first of which is symbol `first` of the stream.
+pub(super) fn encode_symbols(symbols: &[u8], first: u64, model: &Model<'_>) -> Chunk<'static> {
+    if let [value, rest @ ..] = symbols
+        && rest.iter().all(|s| s == value)
+    {
+        return Chunk::new(Mode::Const, vec![*value]);
+    }
+    let width = bits::width(symbols.iter().copied().max().unwrap_or(0).into());
+    let mut candidates = vec![(Mode::Raw, symbols.to_vec())];
+    if width < 8 {
+        candidates.push((Mode::BitPacked, with_head(width, bits::pack(symbols, width))));
+    }
+    let each = 8 / width.next_power_of_two();
+    let frame = zstd_mode::compress(&bits::pack(symbols, 8 / each));
+    candidates.extend(frame.map(|f| (Mode::Zstd, with_head(each, f))));
+    candidates.extend(rans::encode(symbols, first, model).map(|p| (Mode::Rans, p)));
+    smallest(candidates)
+}
+
+/// Decodes the wanted symbols of a chunk.
+pub(super) fn decode_symbols(
+    chunk: &Chunk<'_>,
+    part: &Part,
+    model: &Model<'_>,
+    out: &mut [u8],
+) -> Result<()> {
+    let payload = &*chunk.bytes;
+    match chunk.mode {
+        Mode::Raw => copy_raw(payload, part, 1, out),
+        Mode::Const => {
+            out.fill(*const_item::<1>(payload)?.first().unwrap_or(&0));
+            Ok(())
+        }
+        Mode::BitPacked => {
+            let (width, fields) = packed_fields(payload, part, 8)?;
+            bits::unpack_symbols(fields, width, part.range.start, out);
+            Ok(())
+        }
+        Mode::Zstd => {
+            let (&each, frame) = payload.split_first().ok_or_else(|| empty(chunk.mode))?;
+            if !matches!(each, 1 | 2 | 4 | 8) {
+                return Err(Error::corruption(format!("{each} symbols to a byte, expected 1, 2, 4 or 8")));
+            }
+            let mut packed = vec![0; part.items.div_ceil(each.into())];
+            zstd_mode::decompress(frame, &mut packed)?;
+            bits::check_packed(&packed, part.items, 8 / each)?;
+            bits::unpack_symbols(&packed, 8 / each, part.range.start, out);
+            Ok(())
+        }
+        Mode::Rans => {
+            let end = part.first + part.items as u64;
+            model.check(&(part.first..end), benben_format::ErrorKind::Corruption)?;
+            whole_or_part(part, 1, out, |whole| rans::decode(payload, part.first, model, whole))
+        }
+    }
+}
+
+/// Codes words.
+pub(super) fn encode_words(values: &[u64]) -> Chunk<'static> {
+    if let [value, rest @ ..] = values
+        && rest.iter().all(|v| v == value)
+    {
+        let used = value.to_le_bytes();
+        return Chunk::new(Mode::Const, used[..8 - value.leading_zeros() as usize / 8].to_vec());
+    }
+    let width = values.iter().map(|&v| bits::width(v)).max().unwrap_or(1);
+    Chunk::new(Mode::BitPacked, with_head(width, bits::pack(values, width)))
+}
+
+/// Decodes the wanted words of a chunk.
+pub(super) fn decode_words(chunk: &Chunk<'_>, part: &Part, out: &mut [u64]) -> Result<()> {
+    match chunk.mode {
+        Mode::Const => {
+            let mut value = [0; 8];
+            match value.get_mut(..chunk.bytes.len()) {
+                Some(low) if chunk.bytes.last() != Some(&0) => low.copy_from_slice(&chunk.bytes),
+                _ => {
+                    return Err(Error::corruption(format!(
+                        "constant word of {} bytes, expected at most 8 and the last not 0",
+                        chunk.bytes.len()
+                    )));
+                }
+            }
+            out.fill(u64::from_le_bytes(value));
+            Ok(())
+        }
+        Mode::BitPacked => {
+            let (width, fields) = packed_fields(&chunk.bytes, part, 64)?;
+            bits::unpack(fields, width, part.range.start, out);
+            Ok(())
+        }
+        other => {
+            Err(Error::corruption(format!("words in mode {}, expected const or bit-packed", other.name())))
+        }
+    }
+}
+
+/// Codes items of `width` bytes.
+pub(super) fn encode_bytes(bytes: &[u8], width: u8) -> Chunk<'static> {
+    let (first, rest) = bytes.split_at(usize::from(width).min(bytes.len()));
+    if rest.chunks(width.into()).all(|item| item == first) {
+        return Chunk::new(Mode::Const, first.to_vec());
+    }
+    let raw = (Mode::Raw, bytes.to_vec());
+    smallest([Some(raw), zstd_mode::compress(bytes).map(|f| (Mode::Zstd, f))].into_iter().flatten())
+}
+
+/// Decodes the wanted items of a chunk.
+pub(super) fn decode_bytes(chunk: &Chunk<'_>, part: &Part, width: u8, out: &mut [u8]) -> Result<()> {
+    let payload = &*chunk.bytes;
+    match chunk.mode {
+        Mode::Raw => copy_raw(payload, part, width.into(), out),
+        Mode::Const if payload.len() == usize::from(width) => {
+            out.chunks_exact_mut(payload.len()).for_each(|item| item.copy_from_slice(payload));
+            Ok(())
+        }
+        Mode::Const => {
+            Err(Error::corruption(format!("constant of {} bytes, expected {width}", payload.len())))
+        }
+        Mode::Zstd => whole_or_part(part, width.into(), out, |whole| zstd_mode::decompress(payload, whole)),
+        other => {
+            Err(Error::corruption(format!("bytes in mode {}, expected raw, const or zstd", other.name())))
+        }
+    }
+}
+
+fn empty(mode: Mode) -> Error {
+    Error::corruption(format!("empty payload in mode {}", mode.name()))
+}
+
+fn const_item<const N: usize>(payload: &[u8]) -> Result<[u8; N]> {
+    payload
+        .try_into()
+        .map_err(|_| Error::corruption(format!("constant of {} bytes, expected {N}", payload.len())))
+}
+
+fn copy_raw(payload: &[u8], part: &Part, width: usize, out: &mut [u8]) -> Result<()> {
+    if payload.len() != part.items * width {
+        return Err(Error::corruption(format!(
+            "{} raw items of {width} bytes, found {} bytes",
+            part.items,
+            payload.len()
+        )));
+    }
+    out.copy_from_slice(&payload[part.range.start * width..part.range.end * width]);
+    Ok(())
+}
+
+fn packed_fields<'a>(payload: &'a [u8], part: &Part, most: u8) -> Result<(u8, &'a [u8])> {
+    let (&width, fields) = payload.split_first().ok_or_else(|| empty(Mode::BitPacked))?;
+    if width == 0 || width > most {
+        return Err(Error::corruption(format!("fields of {width} bits, expected 1 to {most}")));
+    }
+    bits::check_packed(fields, part.items, width)?;
+    Ok((width, fields))
+}
+
+/// Decodes a whole chunk into `out`, or into a buffer of its own where only a part is wanted: what rANS and zstd
+/// verify, they verify at the end.
+fn whole_or_part(
+    part: &Part,
+    width: usize,
+    out: &mut [u8],
+    decode: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Result<()> {
+    if part.range.len() == part.items {
+        return decode(out);
+    }
+    let mut whole = vec![0; part.items * width];
+    decode(&mut whole)?;
+    out.copy_from_slice(&whole[part.range.start * width..part.range.end * width]);
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! zstd frames whose decoded size is known.
+//!
+//! Weights have no repeats worth a match, so that what zstd can do for them is code literals (Huffman codes over
+//! bytes, decoded at gigabytes a second). The first setting tried asks for just that: level 1, matches of at least
+//! 7 bytes. A fuller level is tried beside it for bytes that do repeat: 19 up to 64 KiB, 3 above, to keep encoding
+//! fast. Frames carry no checksum (chunks have one) and no dictionary.
+
+use benben_format::{Error, Result};
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
+
+/// Bytes up to which level 19 is worth its time.
+const SMALL: usize = 64 * 1024;
+
+/// The smaller of a frame of literals and a fully searched frame.
+pub(super) fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    let literals = Compressor::new(1).ok().and_then(|mut c| {
+        c.set_parameter(CParameter::MinMatch(7)).ok()?;
+        c.compress(bytes).ok()
+    });
+    let full = Compressor::new(if bytes.len() <= SMALL { 19 } else { 3 }).ok()?.compress(bytes).ok();
+    // The first of equals is kept, which is the faster one to decode.
+    [literals, full].into_iter().flatten().min_by_key(Vec::len)
+}
+
+/// Decodes the one frame that `frame` is into `out`, which it must fill.
+pub(super) fn decompress(frame: &[u8], out: &mut [u8]) -> Result<()> {
+    let failed = |e: String| Error::corruption(format!("zstd frame of {} bytes: {e}", frame.len()));
+    let size = find_frame_compressed_size(frame)
+        .map_err(|code| failed(zstd::zstd_safe::get_error_name(code).to_string()))?;
+    if size != frame.len() {
+        return Err(failed(format!("the frame ends at byte {size}")));
+    }
+    // A one-shot decompression writes straight into `out` and keeps no window of its own.
+    let found = Decompressor::new()
+        .and_then(|mut d| d.decompress_to_buffer(frame, out))
+        .map_err(|e| failed(e.to_string()))?;
+    if found != out.len() {
+        return Err(failed(format!("decodes to {found} bytes, expected {}", out.len())));
+    }
+    Ok(())
+}
