@@ -58,12 +58,12 @@ impl Lookup {
     }
 
     /// Scores of all codewords for query `t`, those of the padding infinite.
-    pub(super) fn score(&self, t: &[f32], scores: &mut Vec<f32>) {
-        scores.resize(self.bias.len(), 0.0);
-        let blocks = self.lanes.chunks_exact(self.rows * LANES);
-        for ((block, bias), out) in
-            blocks.zip(self.bias.as_chunks::<LANES>().0).zip(scores.as_chunks_mut::<LANES>().0)
-        {
+    pub(super) fn score(&self, t: &[f32], scores: &mut Scores) {
+        scores.all.resize(self.bias.len(), 0.0);
+        scores.least.resize(self.bias.len() / LANES, 0.0);
+        let blocks = self.lanes.chunks_exact(self.rows * LANES).zip(self.bias.as_chunks::<LANES>().0);
+        let out = scores.all.as_chunks_mut::<LANES>().0.iter_mut().zip(&mut scores.least);
+        for ((block, bias), (out, least)) in blocks.zip(out) {
             let mut sum = *bias;
             for (&t, lane) in t.iter().zip(block.as_chunks::<LANES>().0) {
                 for (s, &c) in sum.iter_mut().zip(lane) {
@@ -71,20 +71,47 @@ impl Lookup {
                 }
             }
             *out = sum;
+            *least = minimum(&sum);
         }
     }
+}
 
-    /// Calls `found(codeword, score)` for every score below the bound that it returned last.
-    pub(super) fn below(scores: &[f32], mut bound: f32, mut found: impl FnMut(usize, f32) -> f32) {
-        for (i, block) in scores.as_chunks::<LANES>().0.iter().enumerate() {
-            // One comparison without a branch per codeword: most blocks hold nothing.
-            if block.iter().fold(false, |any, &s| any | (s < bound)) {
-                for (l, &s) in block.iter().enumerate() {
-                    if s < bound {
-                        bound = found(i * LANES + l, s);
-                    }
-                }
-            }
+/// Scores of one query.
+#[derive(Debug, Default)]
+pub(super) struct Scores {
+    all: Vec<f32>,
+    /// The least of each block.
+    least: Vec<f32>,
+}
+
+impl Scores {
+    /// Takes the codeword of the least score, if that is below `bound`. A beam asks for only a few, so this is
+    /// faster than keeping a list sorted while scanning, whose branches nobody can foresee.
+    pub(super) fn take_below(&mut self, bound: f32) -> Option<(usize, f32)> {
+        let (mut block, mut least) = (0, bound);
+        for (i, &here) in self.least.iter().enumerate() {
+            (block, least) = if here < least { (i, here) } else { (block, least) };
         }
+        if least < bound {
+            let scores = &mut self.all.as_chunks_mut::<LANES>().0[block];
+            let lane = scores.iter().position(|&s| s == least)?;
+            scores[lane] = f32::INFINITY;
+            self.least[block] = minimum(scores);
+            return Some((block * LANES + lane, least));
+        }
+        None
     }
+}
+
+/// The least of a block: halved again and again, which takes four vector minima instead of sixteen comparisons.
+fn minimum(block: &[f32; LANES]) -> f32 {
+    let mut least = *block;
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            least[i] = if least[i + half] < least[i] { least[i + half] } else { least[i] };
+        }
+        half /= 2;
+    }
+    least[0]
 }

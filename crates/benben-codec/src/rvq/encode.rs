@@ -1,20 +1,15 @@
 //! Encoder: values to codebooks and symbols.
 
-use super::codebook::Codebook;
 use super::layout::Layout;
-use super::plan::{self, Plan};
-use super::random::Random;
 use super::settings::Settings;
 use super::stored::{self, Stage};
-use super::train::{self, Coded, Data, Goal, Quantizer, Reached};
+use super::train::{Data, Goal};
+use super::trial;
+use super::whole::{Draft, Whole};
 use super::{CODEC, Params, VERSION, decode};
-use crate::entropy::{self, Model, Table};
+use crate::entropy;
 use crate::{Fit, Target, squared_error};
-use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
 use benben_format::{Dtype, EncodedLeaf, Error, ErrorKind, LeafSpec, Result};
-
-/// Searches over the whole tensor; the target is met within a fraction of a per cent after three or four.
-const PASSES: usize = 6;
 
 /// Codes `values` of `shape`; the fit is measured on what [`decode`](super::decode()) gives.
 ///
@@ -32,35 +27,49 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
     let layout = |dim: u8| Layout::new(shape, dim, settings.groups, ErrorKind::InvalidArgument);
     let gather = |layout: &Layout| gather(layout, &scaled, settings.weights);
     let power = if values.is_empty() { 0.0 } else { squared_error(&scaled, &scaled).1 / values.len() as f64 };
-    let (mut target, mut best) = (settings.target, None::<(EncodedLeaf, Fit)>);
-    // Codebooks that turn out too small for the error asked for are planned once more, for less error.
-    for _ in 0..3 {
-        let goal = match target {
+    let mut best: Option<(f64, EncodedLeaf, Fit)> = None;
+    let mut spare = 0.0;
+    for _ in 0..ATTEMPTS {
+        let goal = match settings.target {
             Target::BitsPerWeight(bits) => Goal::Bits(bits),
             Target::RelativeMse(y) => Goal::Distortion(y * power),
         };
-        let plan = plan::choose(settings, |dim| layout(dim).ok(), gather, goal);
-        let Some(plan) = plan else {
-            return Err(layout(settings.dim.unwrap_or(1)).err().unwrap_or_else(|| Error::invalid("rvq: no plan")));
+        let Some(chosen) = trial::choose(settings, |dim| layout(dim).ok(), gather, goal, spare) else {
+            // No dimension fits the groups: say why.
+            layout(settings.dim.unwrap_or(1))?;
+            break;
         };
-        let layout = layout(plan.dim)?;
-        let data = gather(&layout);
-        let leaf = Encoder { shape, settings, layout, data: &data, scale, power }.run(&plan)?;
+        let whole = Whole { settings, layout: chosen.layout, data: &chosen.data, power };
+        let draft = whole.code(&chosen.plan, chosen.trained)?;
+        let leaf = leaf(draft, &chosen.layout, shape, scale)?;
         let mut decoded = vec![0.0; values.len()];
         decode(&leaf, 0..values.len() as u64, &mut decoded)?;
         let fit = fit(&leaf, values, &decoded);
-        let Target::RelativeMse(most) = settings.target else { return Ok((leaf, fit)) };
-        let reached = fit.relative_mse <= most;
-        if best.as_ref().is_none_or(|b| fit.relative_mse < b.1.relative_mse) {
-            best = Some((leaf, fit));
+        // Bits per weight that are missing because the codebooks are too small.
+        let missing = match settings.target {
+            Target::BitsPerWeight(bits) if fit.relative_mse > 0.0 => bits - fit.bits_per_weight,
+            Target::RelativeMse(most) if fit.relative_mse > most => 0.5 * (fit.relative_mse / most).log2(),
+            _ => 0.0,
+        };
+        if best.as_ref().is_none_or(|b| missing.abs() < b.0) {
+            best = Some((missing.abs(), leaf, fit));
         }
-        if reached {
+        let tolerance = match settings.target {
+            Target::BitsPerWeight(bits) => TOLERANCE * bits,
+            Target::RelativeMse(_) => 0.0,
+        };
+        if missing <= tolerance {
             break;
         }
-        target = Target::RelativeMse(most * 0.5 * most / fit.relative_mse);
+        spare += 0.1 + 1.5 * missing;
     }
-    best.ok_or_else(|| Error::invalid("rvq: nothing to encode"))
+    best.map(|b| (b.1, b.2)).ok_or_else(|| Error::invalid("rvq: nothing to encode"))
 }
+
+/// Plans that are tried, each with more capacity, where codebooks turn out too small for the target.
+const ATTEMPTS: usize = 3;
+/// Share of the bits per weight that may stay unused.
+const TOLERANCE: f64 = 0.02;
 
 fn fit(leaf: &EncodedLeaf, values: &[f32], decoded: &[f32]) -> Fit {
     let (error, square) = squared_error(values, decoded);
@@ -119,53 +128,22 @@ fn gather(layout: &Layout, values: &[f32], weights: Option<&[f32]>) -> Vec<Data>
         .collect()
 }
 
-/// One tensor on its way to a leaf.
-struct Encoder<'a> {
-    shape: &'a [u64],
-    settings: &'a Settings<'a>,
-    layout: Layout,
-    data: &'a [Data],
+/// Streams of a draft.
+fn leaf(
+    draft: Draft,
+    layout: &Layout,
+    shape: &[u64],
     scale: Scale,
-    /// Mean square of the scaled values.
-    power: f64,
-}
-
-/// Codebooks as stored, and symbols of each group.
-struct Draft {
-    stages: Vec<Stage>,
-    coded: Vec<Coded>,
-    reached: Reached,
-    bytes: f64,
-}
-
-impl Encoder<'_> {
-    fn run(&self, plan: &Plan) -> Result<EncodedLeaf> {
-        let settings = self.settings;
-        let mut random = Random::new(settings.seed);
-        let most = (settings.sample / self.data.len() / self.layout.dim).max(1);
-        let sample: Vec<Data> = self.data.iter().map(|d| d.sample(most, &mut random)).collect();
-        let rounds = usize::from(settings.iterations);
-        let mut trained = plan.train(&sample, self.goal(0.0), settings, rounds);
-        let mut best: Option<(f64, Draft)> = None;
-        for pass in 0..PASSES {
-            let mut draft = self.draft(&mut trained.groups, trained.lambda, pass == 0)?;
-            let miss = self.miss(&draft);
-            // The prices of the next pass are those of the tables of this one.
-            for (quantizer, stages) in trained.groups.iter_mut().zip(draft.stages.chunks(self.stages(plan, &draft))) {
-                quantizer.bits = stages.iter().map(prices).collect();
-            }
-            let goal = self.goal(draft.bytes * 8.0 - draft.reached.bits);
-            trained.lambda *= goal.correction(&draft.reached).exp2();
-            draft.reached.elements = draft.reached.elements.max(1.0);
-            let better = best.as_ref().is_none_or(|b| miss < b.0);
-            if pass > 0 && better {
-                best = Some((miss, draft));
-            }
-            if pass > 0 && miss < 0.003 {
-                break;
-            }
-        }
-        let (_, draft) = best.ok_or_else(|| Error::invalid("rvq: no pass over the tensor"))?;
-        self.leaf(&draft)
+) -> Result<EncodedLeaf> {
+    let stages = draft.stages.len() / layout.groups;
+    let params = Params { dim: layout.dim as u8, groups: layout.groups as u16, stages: stages as u8 };
+    let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);
+    let scaled = |s: &Stage| Stage { step: scale.up(s.step), ..s.clone() };
+    let side = stored::write(&draft.stages.iter().map(scaled).collect::<Vec<_>>())?;
+    let (spec, chunks) = entropy::encode_bytes(&side, 1, entropy::CHUNK_ITEMS)?;
+    leaf.push(spec, chunks);
+    for (spec, chunks) in draft.streams {
+        leaf.push(spec, chunks);
     }
+    Ok(leaf)
 }

@@ -1,6 +1,6 @@
 //! Nearest sums of codewords: greedy, or a beam over the stages.
 
-use super::codebook::{Codebook, Lookup};
+use super::codebook::{Codebook, Lookup, Scores};
 use rayon::prelude::*;
 
 /// Widest beam.
@@ -41,7 +41,7 @@ struct Step {
 struct Beam {
     width: usize,
     stages: usize,
-    scores: Vec<f32>,
+    scores: Scores,
     query: Vec<f32>,
     cost: Vec<f32>,
     residual: Vec<f32>,
@@ -55,7 +55,7 @@ impl Beam {
         Self {
             width,
             stages,
-            scores: Vec::new(),
+            scores: Scores::default(),
             query: vec![0.0; 2 * dim],
             cost: Vec::new(),
             residual: vec![0.0; width * dim],
@@ -88,15 +88,16 @@ impl Beam {
                 };
                 lookup.score(query, &mut self.scores);
                 let best = &mut best[..width];
-                Lookup::below(&self.scores, best[width - 1].cost - cost, |symbol, score| {
+                while let Some((symbol, score)) = self.scores.take_below(best[width - 1].cost - cost) {
                     let step = Step { cost: cost + score, parent: parent as u8, symbol: symbol as u8 };
+                    // Rounding can bring the sum up to the bound that the score is below.
                     let at = best.partition_point(|b| b.cost <= step.cost);
-                    if at < best.len() {
-                        best[at..].rotate_right(1);
-                        best[at] = step;
+                    if at == width {
+                        break;
                     }
-                    best[best.len() - 1].cost - cost
-                });
+                    best[at..].rotate_right(1);
+                    best[at] = step;
+                }
             }
             let kept = best[..width].iter().filter(|b| b.cost < f32::INFINITY).count();
             self.cost.clear();

@@ -13,13 +13,11 @@ pub struct Settings<'a> {
     /// Groups of vectors with codebooks of their own, by position in the row (grouped RVQ); the last axis must
     /// divide by `dim` where there are several.
     pub groups: u16,
-    /// Stages, 1 to 16; `None`: as many as the target needs.
-    pub stages: Option<u8>,
-    /// Codewords of each stage but perhaps the last, 2 to 256; `None`: by cost.
-    pub codebook: Option<u16>,
+    /// Codewords of each stage, 2 to 256, the first stage first (1 to 16 stages); `None`: by cost.
+    pub codebooks: Option<&'a [u16]>,
     /// Paths that the search keeps, 1 (greedy) to 8. Time grows in proportion.
     pub beam: u8,
-    /// Rounds over the training sample, of which a half is for single stages and a half for all together.
+    /// Rounds of joint training over the sample, at least 1.
     pub iterations: u16,
     /// Most elements that codebooks are trained on.
     pub sample: usize,
@@ -38,10 +36,9 @@ impl Default for Settings<'_> {
             target: Target::BitsPerWeight(3.0),
             dim: None,
             groups: 1,
-            stages: None,
-            codebook: None,
+            codebooks: None,
             beam: 4,
-            iterations: 24,
+            iterations: 14,
             sample: 1 << 20,
             seed: 0,
             weights: None,
@@ -76,9 +73,11 @@ impl Settings<'_> {
         };
         within("dim", self.dim.unwrap_or(1).into(), 1, MAX_DIM.into())?;
         within("groups", self.groups.into(), 1, u16::MAX.into())?;
-        within("stages", self.stages.unwrap_or(1).into(), 1, MAX_STAGES as u64)?;
-        within("codebook", self.codebook.unwrap_or(2).into(), 2, 256)?;
+        let sizes = self.codebooks.unwrap_or(&[2]);
+        within("number of stages", sizes.len() as u64, 1, MAX_STAGES as u64)?;
+        sizes.iter().try_for_each(|&size| within("codebook size", size.into(), 2, 256))?;
         within("beam", self.beam.into(), 1, super::search::MAX_BEAM as u64)?;
+        within("iterations", self.iterations.into(), 1, u16::MAX.into())?;
         within("sample", self.sample as u64, 1, u64::MAX)?;
         within("chunk_items", self.chunk_items.into(), 1, benben_format::StreamSpec::MAX_CHUNK_ITEMS.into())?;
         let (name, dial) = match self.target {

@@ -1,8 +1,8 @@
 //! Side information of a leaf: codebooks and tables, as one string of bytes.
 
 use super::codebook::Codebook;
-use crate::entropy::bits::{BitReader, BitWriter};
-use crate::entropy::{SideReader, SideWriter, Table};
+use crate::entropy::bits::{self, BitReader, BitWriter};
+use crate::entropy::{self, Model, SideReader, SideWriter, Table};
 use benben_format::{Error, Result};
 
 /// Entries are integers of at most this size, which f32 holds exactly.
@@ -22,18 +22,59 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// `book` in steps of `step`, sorted by the first entry. No table yet.
-    pub(super) fn quantize(book: &Codebook, step: f32) -> Self {
+    /// The used words of `book` in steps of `step`, sorted by the first entry, with the table of their `counts`.
+    pub(super) fn quantize(book: &Codebook, counts: &[u64], step: f32) -> Self {
         let whole = |&c: &f32| (c / step).round().clamp(-MAX_ENTRY as f32, MAX_ENTRY as f32) as i32;
-        let mut words: Vec<Vec<i32>> =
-            book.words.chunks_exact(book.dim).map(|word| word.iter().map(whole).collect()).collect();
+        let words = book.words.chunks_exact(book.dim).zip(counts);
+        let mut words: Vec<(Vec<i32>, u64)> =
+            words.map(|(word, &n)| (word.iter().map(whole).collect(), n)).collect();
+        if counts.iter().any(|&n| n > 0) {
+            words.retain(|w| w.1 > 0);
+        }
         words.sort();
-        Self { dim: book.dim, step, entries: words.concat(), table: None }
+        // Words that became equal are one word.
+        words.dedup_by(|b, a| a.0 == b.0 && { a.1 += b.1; true });
+        let counts: Vec<u64> = words.iter().map(|w| w.1).collect();
+        let entries = words.into_iter().flat_map(|w| w.0).collect();
+        Self { dim: book.dim, step, entries, table: Some(Table::from_counts(&counts)) }
+    }
+
+    /// Bits of each symbol.
+    pub(super) fn prices(&self) -> Vec<f32> {
+        let fixed = (self.len() as f32).log2();
+        let bits = |k: usize| self.table.as_ref().map_or(fixed, |t| t.bits(k as u8) as f32);
+        (0..self.len()).map(bits).collect()
+    }
+
+    /// Takes the table of `counts` where it saves more than its own size over symbols of a fixed number of bits,
+    /// none elsewhere.
+    pub(super) fn choose_table(&mut self, counts: &[u64], chunk_items: u32) {
+        let table = Table::from_counts(counts);
+        let tables = std::slice::from_ref(&table);
+        let coded = entropy::estimate_symbols_bytes(&[counts], tables, chunk_items);
+        // A chunk of one symbol is const, whatever the table.
+        let width = if counts.iter().filter(|&&n| n > 0).count() > 1 { bits::width(self.len() as u64 - 1) } else { 0 };
+        let packed = counts.iter().sum::<u64>() as f64 * f64::from(width) / 8.0;
+        let better = coded + (table.stored_bytes() as f64) < packed;
+        self.table = better.then_some(table);
     }
 
     /// The codewords that decoders see.
     pub(super) fn book(&self) -> Codebook {
         Codebook { dim: self.dim, words: self.entries.iter().map(|&e| e as f32 * self.step).collect() }
+    }
+
+    /// What the symbols are coded with.
+    pub(super) fn model(&self) -> Model<'_> {
+        self.table.as_ref().map_or(Model::none(), Model::single)
+    }
+
+    /// Drops the codewords that `used` does not mark, but not all.
+    pub(super) fn retain(&mut self, used: &[bool]) {
+        if used.contains(&true) {
+            let kept = self.entries.chunks_exact(self.dim).zip(used).filter(|w| *w.1);
+            self.entries = kept.flat_map(|w| w.0).copied().collect();
+        }
     }
 
     /// Number of codewords.

@@ -111,15 +111,26 @@ impl Quantizer {
         }
     }
 
-    /// Stage by stage: codebooks of `sizes` that together spend about `rate` bits for each element, in the ratio
-    /// of the bits of their sizes.
-    pub(super) fn staged(data: &Data, sizes: &[usize], rate: f64, rounds: usize, random: &mut Random) -> Self {
+    /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element, each stage
+    /// its share in the ratio of the bits of their sizes.
+    pub(super) fn staged(
+        data: &Data,
+        sizes: &[usize],
+        distortion: f64,
+        rounds: usize,
+        random: &mut Random,
+    ) -> Self {
         let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
+        let power = kmeans::distortion(&data.values, &data.weights) / (data.values.len().max(1) as f64);
         let all: f64 = sizes.iter().map(|&s| (s as f64).log2()).sum();
+        let mut spent = 0.0;
         let mut rest = data.clone();
         for &size in sizes {
-            let goal = Goal::Bits(rate * (size as f64).log2() / all.max(1.0));
-            let (mut stage, residuals) = Self::single(&rest, size, goal, rounds, random);
+            // Prices of the planned slope from the first stage on: cells of equal size are what the next stage can
+            // refine best, and worth 0.15 dB against unpriced k-means.
+            spent += (size as f64).log2();
+            let planned = power * (distortion / power).powf(spent / all.max(1.0));
+            let (mut stage, residuals) = Self::single(&rest, size, HIGH_RATE_SLOPE * planned, rounds, random);
             rest.values = residuals;
             quantizer.books.append(&mut stage.books);
             quantizer.bits.append(&mut stage.bits);
@@ -127,39 +138,32 @@ impl Quantizer {
         quantizer
     }
 
-    /// One stage: k-means (two rounds), then entropy-constrained, and what it leaves.
-    fn single(data: &Data, size: usize, goal: Goal, rounds: usize, random: &mut Random) -> (Self, Vec<f32>) {
+    /// One stage: k-means (two rounds), then with prices, and what it leaves.
+    fn single(data: &Data, size: usize, lambda: f64, rounds: usize, random: &mut Random) -> (Self, Vec<f32>) {
         let vectors = data.vectors();
         let mut one = Self {
             books: vec![kmeans::seed(&vectors, size, random)],
             bits: vec![vec![(size as f32).log2(); size]],
         };
-        let mut lambda = 0.0;
         for round in 0..rounds.max(1) {
-            let mut coded = one.search(data, lambda, 1);
+            let mut coded = one.search(data, if round < KMEANS_ROUNDS { 0.0 } else { lambda }, 1);
             let counts = one.counts(&coded);
-            let reached = measure(data, &coded, &counts);
             one.refit(data, &mut coded);
             one.bits[0] = information(&counts[0]);
             if round < KMEANS_ROUNDS {
                 kmeans::reseed(&vectors, &counts[0], &mut one.books[0], &coded.residuals);
-            }
-            if round + 1 == KMEANS_ROUNDS {
-                lambda = 0.5 * slope(data, &coded);
-            } else if round >= KMEANS_ROUNDS {
-                lambda *= (0.7 * goal.correction(&reached)).exp2();
             }
         }
         let residuals = one.search(data, lambda, 1).residuals;
         (one, residuals)
     }
 
-    /// Dimension 1: uniform levels `step` apart from the least to the greatest value, their multiples of
-    /// `sizes[s + 1] * ..` in stage s. Entropy-coded uniform levels are within 0.1 dB of the best scalar quantizer
-    /// at any rate (Gish and Pierce 1968), while Lloyd's iteration would keep irregular ones.
-    pub(super) fn grid(data: &Data, step: f64) -> Self {
+    /// Dimension 1: uniform levels `step` apart from the least to the greatest of all values, in as many stages as
+    /// codebooks of 256 need. Entropy-coded uniform levels are within 0.1 dB of the best scalar quantizer at any
+    /// rate (Gish and Pierce 1968), while Lloyd's iteration from random levels would keep irregular ones.
+    pub(super) fn grid(all: &Data, step: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for &v in &data.values {
+        for &v in &all.values {
             (low, high) = (low.min(f64::from(v)), high.max(f64::from(v)));
         }
         let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
@@ -193,9 +197,12 @@ impl Quantizer {
 /// Rounds of a stage before prices count.
 const KMEANS_ROUNDS: usize = 2;
 
+/// -dD/dR in units of D, for bits and squared errors of one element: D = c 2^(-2R).
+pub(super) const HIGH_RATE_SLOPE: f64 = 2.0 * LN_2;
+
 /// -dD/dR of a vector at high rate, from the (weighted) error that is left.
 pub(super) fn slope(data: &Data, coded: &Coded) -> f64 {
-    2.0 * LN_2 * kmeans::distortion(&coded.residuals, &data.weights) / (coded.residuals.len().max(1) as f64)
+    HIGH_RATE_SLOPE * kmeans::distortion(&coded.residuals, &data.weights) / (coded.residuals.len().max(1) as f64)
 }
 
 /// Bits of each symbol by how often it was used; half a use for those that were not: they may come back.
@@ -227,31 +234,26 @@ pub(super) struct Trained {
     pub(super) reached: Reached,
 }
 
-/// All stages together: search, refit, prices, and lambda steered to the goal, `rounds` times.
+/// Share of a miss that one round corrects, and rounds that the rate is thought to go on as it goes: codewords follow
+/// prices slowly, and those that die do not come back.
+const GAIN: f64 = 0.25;
+const AHEAD: f64 = 4.0;
+
+/// All stages together: search, refit, prices, and `lambda` steered to the goal, `rounds` times.
 pub(super) fn jointly(
     data: &[Data],
     mut groups: Vec<Quantizer>,
     goal: Goal,
+    mut lambda: f64,
     rounds: usize,
     beam: usize,
 ) -> Trained {
-    let mut lambda = f64::NAN;
     let mut reached = Reached::default();
+    let mut before: Option<Reached> = None;
     for round in 0..rounds.max(1) {
         reached = Reached::default();
-        let mut slopes = (0.0, 0.0);
         for (data, quantizer) in data.iter().zip(&mut groups) {
-            let mut coded = if lambda.is_nan() {
-                let mut coded = quantizer.search(data, 0.0, 1);
-                let here = slope(data, &coded);
-                // Prices of the staged training or of the grid are for another rate: begin with those of now.
-                let counts = quantizer.counts(&coded);
-                quantizer.bits = counts.iter().map(|c| information(c)).collect();
-                coded = quantizer.search(data, here, beam);
-                coded
-            } else {
-                quantizer.search(data, lambda, beam)
-            };
+            let mut coded = quantizer.search(data, lambda, beam);
             let counts = quantizer.counts(&coded);
             quantizer.refit(data, &mut coded);
             quantizer.bits = counts.iter().map(|c| information(c)).collect();
@@ -259,12 +261,18 @@ pub(super) fn jointly(
             reached.elements += group.elements;
             reached.bits += group.bits;
             reached.distortion += group.distortion;
-            slopes = (slopes.0 + group.elements * slope(data, &coded), slopes.1 + group.elements);
         }
-        if round == 0 {
-            lambda = slopes.0 / slopes.1.max(1.0);
+        if std::env::var("DBG").is_ok() { println!("joint {round} lambda {lambda:.3e} rate {:.4} D {:.4e} dB {:.3}", reached.bits/reached.elements, reached.distortion/reached.elements, 10.0*(reached.distortion/reached.elements).log10()+6.0206*reached.bits/reached.elements); }
+        if let Some(before) = before {
+            let ahead = |now: f64, before: f64| (now + AHEAD * (now - before)).max(0.5 * now);
+            let then = Reached {
+                bits: ahead(reached.bits, before.bits),
+                distortion: ahead(reached.distortion, before.distortion),
+                ..reached
+            };
+            lambda *= (GAIN * goal.correction(&then)).exp2();
         }
-        lambda *= (0.7 * goal.correction(&reached)).exp2();
+        before = Some(reached);
     }
     Trained { groups, lambda, reached }
 }
