@@ -81,7 +81,10 @@ fn open(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec
     let side = spec.stream(0, StreamKind::Bytes { width: 1 })?;
     let most = (count as u64).saturating_mul(stored::most_bytes(layout.dim)).min(MAX_SIDE);
     if side.items > most {
-        return Err(Error::corruption(format!("rvq: {} bytes of codebooks, at most {most} expected", side.items)));
+        return Err(Error::corruption(format!(
+            "rvq: {} bytes of codebooks, at most {most} expected",
+            side.items
+        )));
     }
     let mut bytes = vec![0; side.items as usize];
     entropy::decode_bytes(source, 0, 0..side.items, &mut bytes)?;
@@ -116,7 +119,9 @@ fn add(out: &mut [f32], lead: usize, codes: &[u8], words: &[f32], dim: usize, fi
     };
     let word = |code: u8| &words[usize::from(code) * dim..][..dim];
     let (mut out, mut codes) = (out, codes);
-    if lead > 0 && let Some((&code, rest)) = codes.split_first() {
+    if lead > 0
+        && let Some((&code, rest)) = codes.split_first()
+    {
         let (head, tail) = out.split_at_mut((dim - lead).min(out.len()));
         put(head, &word(code)[lead..]);
         (out, codes) = (tail, rest);

@@ -129,12 +129,7 @@ fn gather(layout: &Layout, values: &[f32], weights: Option<&[f32]>) -> Vec<Data>
 }
 
 /// Streams of a draft.
-fn leaf(
-    draft: Draft,
-    layout: &Layout,
-    shape: &[u64],
-    scale: Scale,
-) -> Result<EncodedLeaf> {
+fn leaf(draft: Draft, layout: &Layout, shape: &[u64], scale: Scale) -> Result<EncodedLeaf> {
     let stages = draft.stages.len() / layout.groups;
     let params = Params { dim: layout.dim as u8, groups: layout.groups as u16, stages: stages as u8 };
     let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);

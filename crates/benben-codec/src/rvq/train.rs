@@ -202,7 +202,8 @@ pub(super) const HIGH_RATE_SLOPE: f64 = 2.0 * LN_2;
 
 /// -dD/dR of a vector at high rate, from the (weighted) error that is left.
 pub(super) fn slope(data: &Data, coded: &Coded) -> f64 {
-    HIGH_RATE_SLOPE * kmeans::distortion(&coded.residuals, &data.weights) / (coded.residuals.len().max(1) as f64)
+    HIGH_RATE_SLOPE * kmeans::distortion(&coded.residuals, &data.weights)
+        / (coded.residuals.len().max(1) as f64)
 }
 
 /// Bits of each symbol by how often it was used; half a use for those that were not: they may come back.
@@ -262,7 +263,15 @@ pub(super) fn jointly(
             reached.bits += group.bits;
             reached.distortion += group.distortion;
         }
-        if std::env::var("DBG").is_ok() { println!("joint {round} lambda {lambda:.3e} rate {:.4} D {:.4e} dB {:.3}", reached.bits/reached.elements, reached.distortion/reached.elements, 10.0*(reached.distortion/reached.elements).log10()+6.0206*reached.bits/reached.elements); }
+        if std::env::var("DBG").is_ok() {
+            println!(
+                "joint {round} lambda {lambda:.3e} rate {:.4} D {:.4e} dB {:.3}",
+                reached.bits / reached.elements,
+                reached.distortion / reached.elements,
+                10.0 * (reached.distortion / reached.elements).log10()
+                    + 6.0206 * reached.bits / reached.elements
+            );
+        }
         if let Some(before) = before {
             let ahead = |now: f64, before: f64| (now + AHEAD * (now - before)).max(0.5 * now);
             let then = Reached {

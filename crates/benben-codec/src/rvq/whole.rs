@@ -63,7 +63,16 @@ impl Whole<'_> {
             };
             before = Some(correction);
             lambda *= (gain * correction).clamp(-2.0, 2.0).exp2();
-            if std::env::var("DBG").is_ok() { let e = draft.reached.elements; println!("whole lambda -> {lambda:.3e} rate {:.4} + {:.4} D {:.4e} sizes {:?}", draft.reached.bits/e, draft.side_bits/e, draft.reached.distortion/e, draft.stages.iter().map(|s| s.len()).collect::<Vec<_>>()); }
+            if std::env::var("DBG").is_ok() {
+                let e = draft.reached.elements;
+                println!(
+                    "whole lambda -> {lambda:.3e} rate {:.4} + {:.4} D {:.4e} sizes {:?}",
+                    draft.reached.bits / e,
+                    draft.side_bits / e,
+                    draft.reached.distortion / e,
+                    draft.stages.iter().map(|s| s.len()).collect::<Vec<_>>()
+                );
+            }
             let miss = self.miss(&draft);
             // The prices of the next pass are those of the tables of this one.
             stages = draft.stages.clone();
@@ -86,7 +95,9 @@ impl Whole<'_> {
     /// What symbols have to reach where everything else takes `side_bits`.
     fn goal(&self, side_bits: f64) -> Goal {
         match self.settings.target {
-            Target::BitsPerWeight(bits) => Goal::Bits(bits - side_bits / (self.layout.elements.max(1) as f64)),
+            Target::BitsPerWeight(bits) => {
+                Goal::Bits(bits - side_bits / (self.layout.elements.max(1) as f64))
+            }
             // A little below what is asked for, since only that counts as reached.
             Target::RelativeMse(y) => Goal::Distortion(0.996 * y * self.power),
         }
@@ -118,7 +129,8 @@ impl Whole<'_> {
             // there are entries: the sum of both is least where f is the number of entries per element.
             let fraction = (book.words.len() as f64 / elements).clamp(1e-5, 0.05);
             let greatest = book.words.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            let step = ((12.0 * fraction * distortion).sqrt() as f32).max(greatest / stored::MAX_ENTRY as f32);
+            let step =
+                ((12.0 * fraction * distortion).sqrt() as f32).max(greatest / stored::MAX_ENTRY as f32);
             Stage::quantize(book, counts, step.max(f32::MIN_POSITIVE))
         };
         quantizer.books.iter().zip(&counts).map(stage).collect()
