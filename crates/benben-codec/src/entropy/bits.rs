@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use benben_codec::entropy::bits::{pack, unpack};
-//! let bytes = pack(&[5u64, 3, 7], 3);
+//! let bytes = pack(&[5, 3, 7], 3);
 //! assert_eq!(bytes, [0b11_011_101, 0b1]);
 //! let mut out = [0; 2];
 //! unpack(&bytes, 3, 1, &mut out);
@@ -25,11 +25,10 @@ pub fn width(value: u64) -> u8 {
 }
 
 /// Packs `values` into fields of `bits` (1 to 64) bits; each must fit.
-pub fn pack<T: Copy + Into<u64>>(values: &[T], bits: u8) -> Vec<u8> {
+pub fn pack(values: &[u64], bits: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(packed_len(values.len(), bits) as usize);
     let (mut held, mut count) = (0u128, 0u32);
     for &v in values {
-        let v: u64 = v.into();
         debug_assert!(width(v) <= bits);
         held |= u128::from(v) << count;
         count += u32::from(bits);
@@ -43,6 +42,45 @@ pub fn pack<T: Copy + Into<u64>>(values: &[T], bits: u8) -> Vec<u8> {
         out.push(held as u8);
     }
     out
+}
+
+/// [`pack`] for fields of at most 8 bits: eight symbols are `bits` whole bytes.
+pub fn pack_symbols(symbols: &[u8], bits: u8) -> Vec<u8> {
+    let bits = bits.clamp(1, 8);
+    let len = packed_len(symbols.len(), bits) as usize;
+    // Room to write eight bytes where the last group starts.
+    let mut out = vec![0; len + 8];
+    for (group, at) in symbols.chunks(8).zip((0..).step_by(bits.into())) {
+        let word = group.first_chunk::<8>().map_or_else(
+            || group.iter().rev().fold(0, |word, &s| word << 8 | u64::from(s)),
+            |g| u64::from_le_bytes(*g),
+        );
+        out[at..at + 8].copy_from_slice(&gather(word, bits.into()).to_le_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+/// Moves the low `b` bits of each byte together: neighbours, then pairs of pairs, then the halves.
+fn gather(x: u64, b: u32) -> u64 {
+    let (one, two, four) = masks(b);
+    let x = (x & one) | ((x >> (8 - b)) & (one << b));
+    let x = (x & two) | ((x >> (16 - 2 * b)) & (two << (2 * b)));
+    (x & four) | ((x >> (32 - 4 * b)) & (four << (4 * b)))
+}
+
+/// The inverse of [`gather`].
+fn spread(x: u64, b: u32) -> u64 {
+    let (one, two, four) = masks(b);
+    let x = (x & four) | ((x >> (4 * b) & four) << 32);
+    let x = (x & two) | ((x << (16 - 2 * b)) & (two << 16));
+    (x & one) | ((x << (8 - b)) & (one << 8))
+}
+
+/// The low field of each 2 bytes, the low two of each 4, the low four of 8.
+fn masks(b: u32) -> (u64, u64, u64) {
+    let low = |fields: u32| (1u64 << (fields * b)) - 1;
+    (low(1) * 0x0001_0001_0001_0001, low(2) * 0x0000_0001_0000_0001, low(4))
 }
 
 /// Refuses `bytes` unless it is exactly `items` fields of `bits` bits with zeros after them.
@@ -100,22 +138,16 @@ pub fn unpack_symbols(bytes: &[u8], bits: u8, first: usize, out: &mut [u8]) {
     let (before, rest) = out.split_at_mut(head);
     single(first, before);
     let start = (first + head) / 8 * usize::from(bits);
-    let mask = u64::MAX >> (64 - u32::from(bits));
-    let mut groups = rest.chunks_exact_mut(8);
-    let mut done = 0;
-    for (group, field) in
-        groups.by_ref().zip(bytes.get(start..).unwrap_or_default().chunks_exact(usize::from(bits)))
-    {
-        let mut padded = [0; 8];
-        padded[..field.len()].copy_from_slice(field);
-        let mut word = u64::from_le_bytes(padded);
-        for o in group {
-            *o = (word & mask) as u8;
-            word >>= bits;
-        }
-        done += 8;
+    let (groups, after) = rest.as_chunks_mut::<8>();
+    for (group, at) in groups.iter_mut().zip((start..).step_by(bits.into())) {
+        let bytes = bytes.get(at..).unwrap_or_default();
+        let word = bytes.first_chunk::<8>().map_or_else(
+            || bytes.iter().rev().fold(0, |word, &b| word << 8 | u64::from(b)),
+            |b| u64::from_le_bytes(*b),
+        );
+        *group = spread(word, bits.into()).to_le_bytes();
     }
-    single(first + head + done, groups.into_remainder());
+    single(first + head + 8 * groups.len(), after);
 }
 
 /// Appends fields of different widths to a byte string.
@@ -222,6 +254,8 @@ mod tests {
             unpack(&bytes, bits, skip, &mut out);
             prop_assert_eq!(&out, &values[skip..]);
             if bits <= 8 {
+                let symbols: Vec<u8> = values.iter().map(|&v| v as u8).collect();
+                prop_assert_eq!(pack_symbols(&symbols, bits), bytes.clone());
                 let mut out = vec![0; values.len() - skip];
                 unpack_symbols(&bytes, bits, skip, &mut out);
                 prop_assert!(out.iter().zip(&values[skip..]).all(|(&a, &b)| u64::from(a) == b));

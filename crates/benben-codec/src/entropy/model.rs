@@ -62,13 +62,16 @@ impl<'a> Model<'a> {
     /// Longest pieces of `range` that one table codes, in order, as `(symbols from range.start, table)`. The model
     /// has passed [`Model::check`] for this range and has tables.
     pub(super) fn segments(&self, range: Range<u64>) -> Segments<'a> {
-        Segments { model: *self, start: range.start, at: range.start, end: range.end }
+        let run = range.start.checked_div(self.run).unwrap_or(0) as usize;
+        Segments { model: *self, run, start: range.start, at: range.start, end: range.end }
     }
 }
 
 /// Iterator of [`Model::segments`].
 pub(super) struct Segments<'a> {
     model: Model<'a>,
+    /// Run that symbol `at` belongs to.
+    run: usize,
     start: u64,
     at: u64,
     end: u64,
@@ -87,11 +90,10 @@ impl<'a> Iterator for Segments<'a> {
             self.at = self.end;
             0
         } else {
-            let mut index = (self.at / run) as usize;
-            let class = *classes.get(index)?;
-            while self.at < self.end && classes.get(index) == Some(&class) {
-                index += 1;
-                self.at = (index as u64).saturating_mul(run).min(self.end);
+            let class = *classes.get(self.run)?;
+            while self.at < self.end && classes.get(self.run) == Some(&class) {
+                self.run += 1;
+                self.at = (self.run as u64).saturating_mul(run).min(self.end);
             }
             class
         };

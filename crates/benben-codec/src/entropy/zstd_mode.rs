@@ -6,21 +6,32 @@
 //! fast. Frames carry no checksum (chunks have one) and no dictionary.
 
 use benben_format::{Error, Result};
+use std::cell::RefCell;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
 
 /// Bytes up to which level 19 is worth its time.
 const SMALL: usize = 64 * 1024;
 
-/// The smaller of a frame of literals and a fully searched frame.
+/// The smaller of a frame of literals and a fully searched frame. The second is not tried where the first shows that
+/// nothing repeats: it is hardly below the bytes' entropy then.
 pub(super) fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
-    let literals = Compressor::new(1).ok().and_then(|mut c| {
-        c.set_parameter(CParameter::MinMatch(7)).ok()?;
-        c.compress(bytes).ok()
-    });
-    let full = Compressor::new(if bytes.len() <= SMALL { 19 } else { 3 }).ok()?.compress(bytes).ok();
-    // The first of equals is kept, which is the faster one to decode.
-    [literals, full].into_iter().flatten().min_by_key(Vec::len)
+    let mut compressor = Compressor::new(1).ok()?;
+    compressor.set_parameter(CParameter::MinMatch(7)).ok()?;
+    let literals = compressor.compress(bytes).ok()?;
+    if literals.len() as f64 > 0.97 * entropy_bytes(bytes) {
+        return Some(literals);
+    }
+    let full = Compressor::new(if bytes.len() <= SMALL { 19 } else { 3 }).ok()?.compress(bytes).ok()?;
+    Some(if full.len() < literals.len() { full } else { literals })
+}
+
+/// Bytes that an ideal coder of single bytes takes.
+fn entropy_bytes(bytes: &[u8]) -> f64 {
+    let mut counts = [0u32; 256];
+    bytes.iter().for_each(|&b| counts[usize::from(b)] += 1);
+    let n = bytes.len() as f64;
+    counts.iter().filter(|&&c| c > 0).map(|&c| f64::from(c) * (n / f64::from(c)).log2()).sum::<f64>() / 8.0
 }
 
 /// Decodes the one frame that `frame` is into `out`, which it must fill.
@@ -31,10 +42,13 @@ pub(super) fn decompress(frame: &[u8], out: &mut [u8]) -> Result<()> {
     if size != frame.len() {
         return Err(failed(format!("the frame ends at byte {size}")));
     }
-    // A one-shot decompression writes straight into `out` and keeps no window of its own.
-    let found = Decompressor::new()
-        .and_then(|mut d| d.decompress_to_buffer(frame, out))
-        .map_err(|e| failed(e.to_string()))?;
+    // A one-shot decompression writes straight into `out` and keeps no window of its own. One context for each
+    // thread: making one costs more than decoding a chunk of a few hundred bytes.
+    thread_local! {
+        static CONTEXT: RefCell<Decompressor<'static>> = RefCell::default();
+    }
+    let found =
+        CONTEXT.with_borrow_mut(|d| d.decompress_to_buffer(frame, out)).map_err(|e| failed(e.to_string()))?;
     if found != out.len() {
         return Err(failed(format!("decodes to {found} bytes, expected {}", out.len())));
     }
