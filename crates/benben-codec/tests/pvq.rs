@@ -211,5 +211,5 @@ fn bits_do_not_depend_on_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| pvq::encode(&values, &[300, 300], &settings).unwrap())
     };
-    assert_eq!(with(1), with(3));
+    assert!(with(1) == with(3));
 }

@@ -21,7 +21,8 @@ const CODEWORDS: u32 = 1 << 15;
 ///
 /// # Errors
 /// InvalidArgument where `values` does not fill `shape`, a value is not finite or 2^112 or more, or the target cannot
-/// be met by one plane: above some 1.54 bits, or below an error of 0.19 on Gaussian weights.
+/// be met by one plane: a rate below what its tables take, or an error below 0.19 on Gaussian weights. A rate is not
+/// reached, but taken as a ceiling, above that of the smallest error: 1.54 bits where all rows are of one size.
 pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(EncodedLeaf, Fit)> {
     let (mut planes, fit) = super::stack::reach(values, shape, settings, 1)?;
     planes.pop().map(|leaf| (leaf, fit)).ok_or_else(|| Error::invalid("no plane was made"))

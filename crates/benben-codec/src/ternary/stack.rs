@@ -19,7 +19,7 @@ const AHEAD: usize = 4;
 const PLANE_BYTES: f64 = 230.0;
 
 /// Encodes `values`, a tensor of `shape`, as planes whose sum (f32 additions, in order) meets the target, and tells
-/// what was reached. The planes are as few as meet it about as well as more would.
+/// what was reached. The planes are one if that meets it, else as few as meet it about as well as more would.
 ///
 /// # Errors
 /// As [`encode`](super::encode), where no number of planes up to 16 meets the target.
@@ -107,7 +107,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// The fewest planes, at most `most`, that meet the target about as well as a few more would.
+    /// One plane if that meets the target; else the fewest, at most `most`, that meet it about as well as a few more
+    /// would.
     fn choose(sample: &Sample, rms: f64, target: Target, most: usize) -> Self {
         // What one plane more must save: half a dB, or a twentieth of the bits.
         let worth = |cost: f64| match target {
@@ -123,7 +124,8 @@ impl Plan {
                     best = Some((plan, cost));
                 }
             }
-            if best.as_ref().is_some_and(|b| planes >= b.0.planes + AHEAD) {
+            // One plane that suffices is one leaf, without a sum over it.
+            if best.as_ref().is_some_and(|b| planes == 1 || planes >= b.0.planes + AHEAD) {
                 break;
             }
         }
