@@ -1,7 +1,8 @@
-//! Bytes that codec `raw` takes for each tensor of a SafeTensors file, as it is and cast to bf16.
+//! Bytes that codec `raw` takes for each tensor of a SafeTensors file, as it is and cast to bf16 and f16.
 //!
 //! `cargo run --release -p benben-codec --example lossless -- model.safetensors`
 #![allow(clippy::print_stdout, reason = "an example that prints a table")]
+#![allow(clippy::cast_possible_truncation, reason = "offsets in a file that is in memory")]
 
 use benben_codec::raw;
 use benben_format::{Dtype, Error, Result};
@@ -59,7 +60,8 @@ fn main() -> Result<()> {
             part.split_once(key).and_then(|p| p.1.split_once('[')?.1.split_once(']')).map_or("", |p| p.0);
         list.split(',').filter_map(|n| n.trim().parse().ok()).collect()
     };
-    let (mut as_is, mut cast) = (Total::default(), Total::default());
+    let mut as_is = Total::default();
+    let mut casts = [(Dtype::BF16, Total::default()), (Dtype::F16, Total::default())];
     for part in header.split("\"dtype\":\"").skip(1) {
         let dtype: Dtype = part.split_once('"').ok_or_else(damaged)?.0.parse()?;
         let (shape, offsets) = (list(part, "\"shape\""), list(part, "\"data_offsets\""));
@@ -69,10 +71,12 @@ fn main() -> Result<()> {
         if dtype.is_weight() {
             let mut values = vec![0.0; bytes.len() / dtype.size()];
             dtype.to_f32(bytes, &mut values)?;
-            cast.add(&Dtype::BF16.from_f32(&values)?, Dtype::BF16, &shape)?;
+            for (to, total) in &mut casts {
+                total.add(&to.from_f32(&values)?, *to, &shape)?;
+            }
         }
     }
     as_is.print("as it is");
-    cast.print("bf16 cast");
+    casts.iter().for_each(|(to, total)| total.print(&format!("{to} cast")));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "tests")]
 
-use benben_codec::entropy::{self, Model, SideReader, SideWriter, Table, rans, reference};
+use benben_codec::entropy::{self, Model, Preference, SideReader, SideWriter, Table, rans, reference};
 use benben_format::{Chunk, Dtype, EncodedLeaf, ErrorKind, LeafSpec, Mode, StreamSpec};
 use proptest::prelude::*;
 
@@ -167,6 +167,20 @@ fn each_mode_is_chosen_where_it_is_smallest() {
     let skewed: Vec<u8> = (0..100_000).map(|i| peaked(i, 2)).collect();
     assert_eq!(mode(&skewed, true), Mode::Rans);
     assert_eq!(mode(&skewed, false), Mode::Zstd);
+}
+
+#[test]
+fn zstd_is_preferred_where_speed_is() {
+    let symbols: Vec<u8> = (0..100_000).map(|i| peaked(i, 2)).collect();
+    let table = Table::from_counts(&counts(&symbols));
+    let encode = |preference| {
+        let (_, mut chunks) =
+            entropy::encode_symbols_by(&symbols, &Model::single(&table), 1 << 18, preference).unwrap();
+        chunks.remove(0)
+    };
+    let (small, fast) = (encode(Preference::Smallest), encode(Preference::Fastest));
+    assert_eq!((small.mode, fast.mode), (Mode::Rans, Mode::Zstd));
+    assert!(fast.bytes.len() <= small.bytes.len() * 102 / 100);
 }
 
 #[test]

@@ -27,8 +27,10 @@ fn table() -> Table {
     Table::from_counts(&counts)
 }
 
+type Decode = fn(Chunk<'static>) -> Result<Vec<u8>>;
+
 /// One payload of each mode, and what decodes a mutated one.
-fn cases() -> Vec<(&'static str, Chunk<'static>, fn(Chunk<'static>) -> Result<Vec<u8>>)> {
+fn cases() -> Vec<(&'static str, Chunk<'static>, Decode)> {
     fn decode_symbols(chunk: Chunk<'static>) -> Result<Vec<u8>> {
         let (table, mut out) = (table(), vec![0; N]);
         let leaf = leaf(StreamKind::Symbols, N as u64, 1000, chunk);

@@ -170,6 +170,12 @@ impl Reader {
         self.index.segments.get(leaf.segment as usize).copied().unwrap_or(none)
     }
 
+    /// Where the segment of a leaf ends, counted from the start of the file.
+    pub fn segment_end(&self, leaf: &StoredLeaf) -> u64 {
+        let segment = self.segment(leaf);
+        self.header.segments_offset.saturating_add(segment.offset).saturating_add(segment.len)
+    }
+
     /// The chunks of a leaf.
     pub fn leaf<'a>(&'a self, leaf: &'a StoredLeaf) -> LeafReader<'a> {
         LeafReader { reader: self, leaf }
@@ -212,12 +218,7 @@ impl Reader {
 
     /// Whether every byte of the leaf lies before the end of the file.
     pub fn is_complete(&self, leaf: &StoredLeaf) -> bool {
-        let segment = self.segment(leaf);
-        self.header
-            .segments_offset
-            .checked_add(segment.offset)
-            .and_then(|o| o.checked_add(segment.len))
-            .is_some_and(|end| end <= self.source.len())
+        self.segment_end(leaf) <= self.source.len()
     }
 
     /// Checks the bytes of one segment against its BLAKE3. Holds 1 MiB at a time.

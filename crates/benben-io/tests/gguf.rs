@@ -97,7 +97,8 @@ fn a_file_cut_at_any_byte_is_refused_as_incomplete() {
 fn files_that_break_a_rule_are_refused_by_name() {
     let new = GgufBuilder::new;
     let alignment = |n: u32| new().key("general.alignment", 4, &n.to_le_bytes());
-    let deep = (0..9).fold(array(0, 0, &[]), |inner, _| array(9, 1, &inner));
+    let nested = |levels| (1..levels).fold(array(0, 0, &[]), |inner, _| array(9, 1, &inner));
+    assert!(open(new().key("k", 9, &nested(8)).build()).is_ok());
     let cases = [
         (
             new().tensor_at("w", &[1], 0, 0).tensor("w", &[1], 0, &[0; 4]),
@@ -107,7 +108,7 @@ fn files_that_break_a_rule_are_refused_by_name() {
         (new().key("k", 0, &[1]).key("k", 0, &[2]), ErrorKind::Corruption, "\"k\" twice"),
         (new().key("k", 13, &[1]), ErrorKind::Corruption, "value type 13"),
         (new().key("k", 7, &[2]), ErrorKind::Corruption, "a bool is 0 or 1, found 2"),
-        (new().key("k", 9, &deep), ErrorKind::Limit, "nest deeper"),
+        (new().key("k", 9, &nested(9)), ErrorKind::Limit, "nest deeper"),
         (new().key("k", 9, &array(0, u64::MAX, &[])), ErrorKind::InsufficientData, "k at offset"),
         (new().key("k", 9, &array(12, u64::MAX, &[])), ErrorKind::InsufficientData, "k at offset"),
         (alignment(0), ErrorKind::Corruption, "power of two, found 0"),
@@ -125,6 +126,8 @@ fn files_that_break_a_rule_are_refused_by_name() {
         (new().tensor("w", &[33], 8, &[0; 68]), ErrorKind::Corruption, "w: rows of 33"),
         (new().tensor("w", &[16, 2], 8, &[0; 34]), ErrorKind::Corruption, "w: rows of 16"),
         (new().tensor("w", &[1 << 32, 1 << 32], 0, &[]), ErrorKind::Limit, "2^63"),
+        (new().tensor("w", &[1 << 62], 10, &[]), ErrorKind::Limit, "2^64"),
+        (new().tensor_at("w", &[1 << 60], 28, 1 << 63), ErrorKind::Corruption, "out of any file's range"),
         (new().tensor("w", &[1 << 62], 0, &[]), ErrorKind::Limit, "2^64"),
         (new().tensor_at("w", &[8], 0, u64::MAX - 31), ErrorKind::Corruption, "out of any file's range"),
         (new().tensor_at("w", &[8], 0, 1 << 40), ErrorKind::InsufficientData, "missing"),

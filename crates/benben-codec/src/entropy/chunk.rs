@@ -13,7 +13,8 @@
 //! Fields are packed least significant bit first and zeros fill the last byte ([`bits`](super::bits)).
 //!
 //! # Choice
-//! The smallest mode wins; among equals the one that is decoded fastest: const, raw, bit-packed, zstd, rANS.
+//! The smallest mode wins; among equals the one that is decoded fastest: const, raw, bit-packed, zstd, rANS. With
+//! [`Preference::Fastest`], what is within 2 % counts as equal.
 
 use super::{Model, bits, rans, zstd_mode};
 use benben_format::{Chunk, Error, Mode, Result};
@@ -30,10 +31,27 @@ pub(super) struct Part {
     pub(super) range: Range<usize>,
 }
 
-/// The smallest of `candidates`, the first among equals.
-fn smallest(candidates: impl IntoIterator<Item = (Mode, Vec<u8>)>) -> Chunk<'static> {
-    let best = candidates.into_iter().min_by_key(|c| c.1.len());
-    best.map_or_else(|| Chunk::new(Mode::Raw, Vec::new()), |(mode, bytes)| Chunk::new(mode, bytes))
+/// Which mode a chunk gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preference {
+    /// The smallest; among equals the one that is decoded fastest.
+    #[default]
+    Smallest,
+    /// The one that is decoded fastest among those at most 2 % above the smallest: mostly zstd for rANS.
+    Fastest,
+}
+
+impl Preference {
+    /// The choice among `candidates`, which come in the order of their decoding speed.
+    fn choose(self, candidates: Vec<(Mode, Vec<u8>)>) -> Chunk<'static> {
+        let smallest = candidates.iter().map(|c| c.1.len()).min().unwrap_or(0);
+        let most = match self {
+            Self::Smallest => smallest,
+            Self::Fastest => smallest + smallest / 50,
+        };
+        let best = candidates.into_iter().find(|c| c.1.len() <= most);
+        best.map_or_else(|| Chunk::new(Mode::Raw, Vec::new()), |(mode, bytes)| Chunk::new(mode, bytes))
+    }
 }
 
 fn with_head(head: u8, mut tail: Vec<u8>) -> Vec<u8> {
@@ -42,7 +60,12 @@ fn with_head(head: u8, mut tail: Vec<u8>) -> Vec<u8> {
 }
 
 /// Codes symbols, the first of which is symbol `first` of the stream.
-pub(super) fn encode_symbols(symbols: &[u8], first: u64, model: &Model<'_>) -> Chunk<'static> {
+pub(super) fn encode_symbols(
+    symbols: &[u8],
+    first: u64,
+    model: &Model<'_>,
+    preference: Preference,
+) -> Chunk<'static> {
     if let [value, rest @ ..] = symbols
         && rest.iter().all(|s| s == value)
     {
@@ -57,7 +80,7 @@ pub(super) fn encode_symbols(symbols: &[u8], first: u64, model: &Model<'_>) -> C
     let frame = zstd_mode::compress(&bits::pack_symbols(symbols, 8 / each));
     candidates.extend(frame.map(|f| (Mode::Zstd, with_head(each, f))));
     candidates.extend(rans::encode(symbols, first, model).map(|p| (Mode::Rans, p)));
-    smallest(candidates)
+    preference.choose(candidates)
 }
 
 /// Decodes the wanted symbols of a chunk.
@@ -91,11 +114,7 @@ pub(super) fn decode_symbols(
             bits::unpack_symbols(&packed, 8 / each, part.range.start, out);
             Ok(())
         }
-        Mode::Rans => {
-            let end = part.first + part.items as u64;
-            model.check(&(part.first..end), benben_format::ErrorKind::Corruption)?;
-            whole_or_part(part, 1, out, |whole| rans::decode(payload, part.first, model, whole))
-        }
+        Mode::Rans => whole_or_part(part, 1, out, |whole| rans::decode(payload, part.first, model, whole)),
     }
 }
 
@@ -145,8 +164,9 @@ pub(super) fn encode_bytes(bytes: &[u8], width: u8) -> Chunk<'static> {
     if rest.chunks(width.into()).all(|item| item == first) {
         return Chunk::new(Mode::Const, first.to_vec());
     }
-    let raw = (Mode::Raw, bytes.to_vec());
-    smallest([Some(raw), zstd_mode::compress(bytes).map(|f| (Mode::Zstd, f))].into_iter().flatten())
+    let mut candidates = vec![(Mode::Raw, bytes.to_vec())];
+    candidates.extend(zstd_mode::compress(bytes).map(|f| (Mode::Zstd, f)));
+    Preference::Smallest.choose(candidates)
 }
 
 /// Decodes the wanted items of a chunk.

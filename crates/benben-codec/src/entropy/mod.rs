@@ -46,11 +46,12 @@ mod table;
 mod table_code;
 mod zstd_mode;
 
+pub use chunk::Preference;
 pub use model::Model;
 pub use side::{SideReader, SideWriter};
 pub use stream::{
-    decode_bytes, decode_symbols, decode_words, encode_bytes, encode_symbols, encode_words,
-    estimate_symbols_bytes,
+    decode_bytes, decode_symbols, decode_words, encode_bytes, encode_symbols, encode_symbols_by,
+    encode_words, estimate_symbols_bytes,
 };
 pub use table::Table;
 pub use table_code::{read_tables, write_tables};

@@ -1,7 +1,7 @@
 //! Whole streams: cutting into chunks, and reading the chunks that a range touches. Chunks are independent, so that
 //! both run in parallel.
 
-use super::chunk::{self, Part};
+use super::chunk::{self, Part, Preference};
 use super::{Model, Table, rans};
 use benben_format::{Chunk, Error, ErrorKind, LeafSource, Result, StreamKind, StreamSpec};
 use rayon::prelude::*;
@@ -18,12 +18,25 @@ pub fn encode_symbols(
     model: &Model<'_>,
     chunk_items: u32,
 ) -> Result<(StreamSpec, Vec<Chunk<'static>>)> {
+    encode_symbols_by(symbols, model, chunk_items, Preference::Smallest)
+}
+
+/// [`encode_symbols`] by another preference than the smallest size.
+///
+/// # Errors
+/// As [`encode_symbols`].
+pub fn encode_symbols_by(
+    symbols: &[u8],
+    model: &Model<'_>,
+    chunk_items: u32,
+    preference: Preference,
+) -> Result<(StreamSpec, Vec<Chunk<'static>>)> {
     model.check(&(0..symbols.len() as u64), ErrorKind::InvalidArgument)?;
     let spec = spec(StreamKind::Symbols, symbols.len(), chunk_items)?;
-    let chunks = symbols.par_chunks(chunk_items as usize).enumerate();
-    let chunks =
-        chunks.map(|(i, s)| chunk::encode_symbols(s, i as u64 * u64::from(chunk_items), model)).collect();
-    Ok((spec, chunks))
+    let chunks = (0u64..).step_by(chunk_items as usize).zip(symbols.chunks(chunk_items as usize));
+    let chunks: Vec<(u64, &[u8])> = chunks.collect();
+    let chunks = chunks.into_par_iter().map(|(first, s)| chunk::encode_symbols(s, first, model, preference));
+    Ok((spec, chunks.collect()))
 }
 
 /// Decodes symbols `range` of stream `stream` into `out`. The model is the one that the symbols were encoded with.
