@@ -1,4 +1,12 @@
 //! Damaged packs: an error of the right kind each time, never a panic, a wrong value, or more memory than the limits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test"
+)]
 
 use benben::{ErrorKind, Limits, ModelSource, Pack, PackedModel};
 use benben_tests::alloc::{Counting, peak_of};
@@ -114,7 +122,7 @@ fn a_large_pack_cut_at_a_thousand_places_says_what_is_missing_and_which_tensor_i
         let first = ends.iter().find(|(end, _)| *end > len as u64);
         match first {
             _ if (len as u64) < front => {
-                assert!(e.message().contains("no tensor can be read"), "cut at {len}: {e}")
+                assert!(e.message().contains("no tensor can be read"), "cut at {len}: {e}");
             }
             Some((_, name)) => assert!(
                 e.message().contains(&format!("first unreadable tensor is {name} ")),

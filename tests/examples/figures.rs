@@ -74,7 +74,9 @@ fn sizes(model: &dyn ModelSource) -> Result<()> {
             "balanced" => format!("; below 6 bits at 1e-3: {}", verdict(bits < 6.0 && worst < 1e-3)),
             _ => String::new(),
         };
-        println!("  {preset:<19} {bits:6.3} bits per weight, relative MSE {worst:.2e} at worst, {seconds:.1} s{check}");
+        println!(
+            "  {preset:<19} {bits:6.3} bits per weight, relative MSE {worst:.2e} at worst, {seconds:.1} s{check}"
+        );
     }
     println!();
     Ok(())
@@ -143,8 +145,9 @@ fn distortion(model: Option<&dyn ModelSource>) -> Result<()> {
         for (i, info) in model.tensors().iter().enumerate() {
             let first_layer = info.name.contains("layer.0.") || info.name.contains("word_embeddings");
             if info.shape.len() == 2 && first_layer && info.name.ends_with("weight") {
-                let mut values = vec![0.0; info.shape.iter().product::<u64>() as usize];
-                info.dtype.to_f32(&model.read(i)?, &mut values)?;
+                let bytes = model.read(i)?;
+                let mut values = vec![0.0; bytes.len() / info.dtype.size()];
+                info.dtype.to_f32(&bytes, &mut values)?;
                 row(&info.name, &values, &info.shape)?;
             }
         }
@@ -155,7 +158,9 @@ fn distortion(model: Option<&dyn ModelSource>) -> Result<()> {
 
 fn row(name: &str, values: &[f32], shape: &[u64]) -> Result<()> {
     let name = name.rsplit_once("encoder.").map_or(name, |(_, rest)| rest);
-    for (codec, table, slack) in [("scalar", SCALAR, 0.15), ("pvq", PVQ, 0.2), ("rvq", RVQ, 0.2), ("ternary", [f64::NAN; 3], 0.0)] {
+    for (codec, table, slack) in
+        [("scalar", SCALAR, 0.15), ("pvq", PVQ, 0.2), ("rvq", RVQ, 0.2), ("ternary", [f64::NAN; 3], 0.0)]
+    {
         print!("  {name:<44} {codec:>7}");
         for (bits, table) in [2.0, 3.0, 4.0].into_iter().zip(table) {
             let fit = encode(codec, values, shape, Target::BitsPerWeight(bits))?;

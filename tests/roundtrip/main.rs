@@ -1,4 +1,12 @@
 //! Models through packs and back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test"
+)]
 
 use benben::{Dtype, ModelSource, Recipe, compare};
 use benben_tests::assets;

@@ -28,6 +28,9 @@ impl MadeModel {
     }
 
     /// The same with a file that travels along.
+    ///
+    /// # Errors
+    /// InvalidArgument for a name that leaves its folder.
     pub fn with_file(mut self, name: &str, bytes: &'static [u8]) -> Result<Self> {
         self.files.push(SideFile::made(name, move || Ok(bytes.to_vec()))?);
         self.metadata.insert("made".into(), "for a test".into());
@@ -60,7 +63,7 @@ impl ModelSource for MadeModel {
         }
         Ok(Cow::Owned(
             (0..n * info.dtype.size())
-                .map(|i| if i % info.dtype.size() == 0 { (i % 3) as u8 } else { 0 })
+                .map(|i| if i % info.dtype.size() == 0 { u8::from(i % 3 == 0) } else { 0 })
                 .collect(),
         ))
     }
@@ -79,6 +82,9 @@ impl ModelSource for MadeModel {
 }
 
 /// A model of a few kilobytes with every dtype family, and a recipe that uses every codec.
+///
+/// # Errors
+/// None, unless the recipes of this crate are wrong.
 pub fn small_model() -> Result<(MadeModel, Recipe)> {
     let model = MadeModel::new(&[
         ("scalar.weight", Dtype::F32, &[12, 40]),
@@ -105,6 +111,9 @@ pub fn small_model() -> Result<(MadeModel, Recipe)> {
 }
 
 /// Packs into memory.
+///
+/// # Errors
+/// As [`Plan::new`] and [`pack`].
 pub fn pack_to_memory(model: &dyn ModelSource, recipe: &Recipe) -> Result<Vec<u8>> {
     let plan = Plan::new(model, recipe)?;
     let mut out = Cursor::new(Vec::new());
@@ -112,7 +121,10 @@ pub fn pack_to_memory(model: &dyn ModelSource, recipe: &Recipe) -> Result<Vec<u8
     Ok(out.into_inner())
 }
 
-/// The lossless recipe with every matrix by `method`.
+/// The usual recipe with every matrix by `method`.
+///
+/// # Errors
+/// InvalidArgument where `method` does not parse.
 pub fn recipe_with(method: &str) -> Result<Recipe> {
     let mut recipe = Recipe::preset("balanced")?;
     recipe.default = method.parse::<Method>()?;

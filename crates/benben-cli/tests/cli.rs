@@ -1,4 +1,12 @@
 //! The built program, as a person and as a script meet it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test"
+)]
 
 use assert_cmd::Command;
 use benben::Dtype;
@@ -17,12 +25,17 @@ fn benben(folder: &Path) -> Command {
 
 /// Writes a model of two matrices of `columns` columns and a bias, and returns its path.
 fn model(folder: &Path, columns: usize) -> PathBuf {
-    let specs = [("a.weight", vec![64, columns as u64]), ("b.weight", vec![32, columns as u64]), ("b.bias", vec![32])]
-        .map(|(name, shape)| TensorSpec { name: name.into(), dtype: Dtype::F32, shape });
+    let specs = [
+        ("a.weight", vec![64, columns as u64]),
+        ("b.weight", vec![32, columns as u64]),
+        ("b.bias", vec![32]),
+    ]
+    .map(|(name, shape)| TensorSpec { name: name.into(), dtype: Dtype::F32, shape });
     let mut bytes = Vec::new();
     write(&mut bytes, &specs, &BTreeMap::new(), |i| {
         let n = specs[i].shape.iter().product::<u64>();
-        let values: Vec<f32> = (0..n).map(|j| ((j * 2_654_435_761 % 1009) as f32 / 504.5 - 1.0).powi(3)).collect();
+        let values: Vec<f32> =
+            (0..n).map(|j| ((j * 2_654_435_761 % 1009) as f32 / 504.5 - 1.0).powi(3)).collect();
         Dtype::F32.from_f32(&values).map(Cow::Owned)
     })
     .unwrap();
@@ -77,7 +90,8 @@ fn a_lossless_pack_comes_back_bit_for_bit() {
     let at = folder.path();
     model(at, 128);
     run(at, &["pack", "model.safetensors", "--preset", "lossless"], 0);
-    let (out, _) = run(at, &["verify", "model.benben", "--against", "model.safetensors", "--max-mse", "0"], 0);
+    let (out, _) =
+        run(at, &["verify", "model.benben", "--against", "model.safetensors", "--max-mse", "0"], 0);
     assert!(out.starts_with("ok: 3 tensors"), "{out}");
     run(at, &["unpack", "model.benben", "-o", "back.safetensors"], 0);
     let (out, _) = run(at, &["compare", "model.safetensors", "back.safetensors", "--exact"], 0);
@@ -137,7 +151,10 @@ fn a_recipe_written_by_plan_packs_the_same_bytes() {
     run(at, &["pack", "model.safetensors", "-o", "two.benben", "--recipe", "r.toml"], 0);
     assert_eq!(std::fs::read(at.join("one.benben")).unwrap(), std::fs::read(at.join("two.benben")).unwrap());
     run(at, &["pack", "model.safetensors", "-o", "three.benben", "--threads", "1", "--recipe", "r.toml"], 0);
-    assert_eq!(std::fs::read(at.join("one.benben")).unwrap(), std::fs::read(at.join("three.benben")).unwrap());
+    assert_eq!(
+        std::fs::read(at.join("one.benben")).unwrap(),
+        std::fs::read(at.join("three.benben")).unwrap()
+    );
 }
 
 #[test]
@@ -228,7 +245,16 @@ fn ctrl_c_leaves_nothing_behind() {
     put(&at.join("m.benben"), b"earlier");
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("benben"))
         .current_dir(at)
-        .args(["--no-progress", "pack", "model.safetensors", "-o", "m.benben", "--force", "--set", "*.weight=rvq:6"])
+        .args([
+            "--no-progress",
+            "pack",
+            "model.safetensors",
+            "-o",
+            "m.benben",
+            "--force",
+            "--set",
+            "*.weight=rvq:6",
+        ])
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();

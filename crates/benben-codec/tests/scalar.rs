@@ -1,4 +1,12 @@
 //! The `scalar` codec: rates, distortions, ranges, and what it refuses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test"
+)]
 
 use benben_codec::{Target, scalar};
 use benben_format::{EncodedLeaf, ErrorKind};

@@ -1,7 +1,7 @@
 //! Expressions to values. One function gives the rows of any node; the whole tensor is all of its rows.
 
 use crate::hadamard::inverse_hadamard_rows;
-use benben_format::{Error, Expr, Limits, Reader, Result, Signature, StoredLeaf, matrix};
+use benben_format::{Error, Expr, Limits, Reader, Result, Signature, StoredLeaf, in_memory, matrix};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -30,9 +30,8 @@ impl Evaluator<'_> {
             return Err(Error::invalid(format!("rows {range:?} of {rows}")));
         }
         let wanted = (range.end - range.start) * columns;
-        let wanted = usize::try_from(wanted)
-            .map_err(|_| Error::limit(format!("{wanted} values do not fit memory")))?;
-        let columns_of = usize::try_from(columns).map_err(|_| Error::limit("a row does not fit memory"))?;
+        let wanted = in_memory(wanted)?;
+        let columns_of = in_memory(columns)?;
         if wanted == 0 {
             return Ok(Vec::new());
         }
@@ -72,12 +71,12 @@ impl Evaluator<'_> {
             }
             Expr::Permute { axis: 0, order, of } => {
                 let order = self.positions(order, range, rows)?;
-                let first = order.iter().min().copied().unwrap_or(0) as u64;
-                let last = order.iter().max().copied().unwrap_or(0) as u64;
-                let source = self.rows(of, first..last + 1)?;
+                let first = order.iter().min().copied().unwrap_or(0);
+                let last = order.iter().max().copied().unwrap_or(0);
+                let source = self.rows(of, first as u64..last as u64 + 1)?;
                 let mut out = Vec::with_capacity(wanted);
                 for position in order {
-                    let at = (position - first as usize) * columns_of;
+                    let at = (position - first) * columns_of;
                     out.extend_from_slice(&source[at..at + columns_of]);
                 }
                 Ok(out)
@@ -107,8 +106,7 @@ impl Evaluator<'_> {
             Expr::Unknown { ancillary: Some(operand), .. } => self.bytes(operand),
             Expr::Leaf(leaf) if leaf.spec.codec == benben_codec::raw::NAME => {
                 let len = signature.bytes()?;
-                let mut out =
-                    vec![0; usize::try_from(len).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+                let mut out = vec![0; in_memory(len)?];
                 let elements = benben_format::element_count(&signature.shape)?;
                 benben_codec::raw::decode_bytes(&self.reader.leaf(leaf), 0..elements, &mut out)?;
                 Ok(out)
@@ -160,11 +158,11 @@ impl Evaluator<'_> {
         let (first, rest) =
             factors.split_first().ok_or_else(|| Error::corruption("product: has no factors"))?;
         let mut left = self.rows(first, range)?;
-        let mut inner = self.signature(first)?.matrix()?.1 as usize;
+        let mut inner = in_memory(self.signature(first)?.matrix()?.1)?;
         for factor in rest {
             let (rows, columns) = self.signature(factor)?.matrix()?;
             let right = self.rows(factor, 0..rows)?;
-            let columns = columns as usize;
+            let columns = in_memory(columns)?;
             let mut out = vec![0f32; left.len() / inner.max(1) * columns];
             // Each row by itself, in order of the inner index: the same bits for any range and thread count.
             out.par_chunks_mut(columns.max(1)).zip(left.par_chunks(inner.max(1))).for_each(|(out, left)| {
@@ -185,7 +183,7 @@ impl Evaluator<'_> {
         values: &Node,
         range: Range<u64>,
     ) -> Result<Vec<f32>> {
-        let columns = matrix(shape)?.1 as usize;
+        let columns = in_memory(matrix(shape)?.1)?;
         let [group_rows, group_columns] = group.map(|g| g as usize);
         let across = columns / group_columns;
         let mask = self.bytes(mask)?;
@@ -198,21 +196,21 @@ impl Evaluator<'_> {
             )));
         }
         // Bands of groups that the rows lie in.
-        let first_band = (range.start / group_rows as u64) as usize;
-        let last_band = (range.end.div_ceil(group_rows as u64)) as usize;
+        let (start, end) = (in_memory(range.start)?, in_memory(range.end)?);
+        let (first_band, last_band) = (start / group_rows, end.div_ceil(group_rows));
         let before = kept(&mask[..first_band * across]);
         let here = &mask[first_band * across..last_band * across];
         let values = self.rows(values, before..before + kept(here))?;
         let mut groups = values.chunks(group_rows * group_columns);
-        let mut out = vec![0f32; (range.end - range.start) as usize * columns];
+        let mut out = vec![0f32; (end - start) * columns];
         for (i, _) in here.iter().enumerate().filter(|(_, k)| **k != 0) {
             let (band, column) = (first_band + i / across, i % across * group_columns);
             let Some(group) = groups.next() else { break };
             for (r, row) in group.chunks(group_columns).enumerate() {
-                let at = (band * group_rows + r) as u64;
-                if range.contains(&at) {
-                    let start = (at - range.start) as usize * columns + column;
-                    out[start..start + group_columns].copy_from_slice(row);
+                let at = band * group_rows + r;
+                if (start..end).contains(&at) {
+                    let place = (at - start) * columns + column;
+                    out[place..place + group_columns].copy_from_slice(row);
                 }
             }
         }

@@ -1,4 +1,12 @@
 //! Every node: rows are slices of the whole, and the whole is what a plain dense evaluation gives.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    reason = "a failed assumption is a failed test"
+)]
 
 use benben_codec::raw;
 use benben_decode::{Dtype, ErrorKind, Limits, Pack, hadamard_rows};
@@ -46,7 +54,8 @@ fn tree(numbers: &mut Numbers, m: usize, n: usize, depth: usize) -> (Tree, Vec<f
             let k = 1 + numbers.below(4);
             let (a, x) = tree(numbers, m, k, below);
             let (b, y) = tree(numbers, k, n, below);
-            let dense = (0..m * n).map(|i| (0..k).map(|l| x[i / n * k + l] * y[l * n + i % n]).sum()).collect();
+            let dense =
+                (0..m * n).map(|i| (0..k).map(|l| x[i / n * k + l] * y[l * n + i % n]).sum()).collect();
             (Expr::Product(vec![a, b]), dense)
         }
         3 | 4 => {
@@ -110,8 +119,12 @@ fn tree(numbers: &mut Numbers, m: usize, n: usize, depth: usize) -> (Tree, Vec<f
                 })
                 .collect();
             let mask = Expr::Leaf(raw::encode(&mask, Dtype::U8, &[mask.len() as u64]).unwrap());
-            let node =
-                Expr::Sparse { shape: shape.into(), group: [g as u32, h as u32], mask: Box::new(mask), values: Box::new(values) };
+            let node = Expr::Sparse {
+                shape: shape.into(),
+                group: [g as u32, h as u32],
+                mask: Box::new(mask),
+                values: Box::new(values),
+            };
             (node, dense)
         }
         8 => {
@@ -171,12 +184,25 @@ fn a_reference_gives_the_value_and_the_bytes_of_its_target() {
 
 #[test]
 fn references_that_do_not_end_or_do_not_fit_are_refused() {
-    let a_ref = |tensor: &str, shape: &[u64]| Expr::Ref { tensor: tensor.into(), shape: shape.into(), dtype: Dtype::F32 };
+    let a_ref = |tensor: &str, shape: &[u64]| Expr::Ref {
+        tensor: tensor.into(),
+        shape: shape.into(),
+        dtype: Dtype::F32,
+    };
     for (tensors, word) in [
         (vec![("a", Dtype::F32, vec![2], a_ref("a", &[2]))], "reference itself"),
-        (vec![("a", Dtype::F32, vec![2], a_ref("b", &[2])), ("b", Dtype::F32, vec![2], a_ref("a", &[2]))], "reference itself"),
+        (
+            vec![("a", Dtype::F32, vec![2], a_ref("b", &[2])), ("b", Dtype::F32, vec![2], a_ref("a", &[2]))],
+            "reference itself",
+        ),
         (vec![("a", Dtype::F32, vec![2], a_ref("gone", &[2]))], "not in the pack"),
-        (vec![("a", Dtype::F32, vec![2], a_ref("b", &[2])), ("b", Dtype::F32, vec![1], leaf(&[1.0], &[1]))], "refers to b"),
+        (
+            vec![
+                ("a", Dtype::F32, vec![2], a_ref("b", &[2])),
+                ("b", Dtype::F32, vec![1], leaf(&[1.0], &[1])),
+            ],
+            "refers to b",
+        ),
     ] {
         let e = pack_of(tensors).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corruption);
@@ -192,7 +218,8 @@ fn an_unknown_critical_node_is_refused_by_name_and_the_rest_is_read() {
     // The writer does not know its shape and refuses it, as a reader does.
     let e = writer.tensor("new", Dtype::F32, &[2], Origin::default(), unknown).unwrap_err();
     assert!(e.to_string().contains("wavelet"), "{e}");
-    let ancillary = Expr::Unknown { node: "note".into(), version: 2, ancillary: Some(Box::new(leaf(&[3.0], &[1]))) };
+    let ancillary =
+        Expr::Unknown { node: "note".into(), version: 2, ancillary: Some(Box::new(leaf(&[3.0], &[1]))) };
     writer.tensor("noted", Dtype::F32, &[1], Origin::default(), ancillary).unwrap();
     let pack = Pack::from_source(Arc::new(writer.finish().unwrap().0), Limits::default()).unwrap();
     assert_eq!(pack.tensor("noted").unwrap().to_f32().unwrap(), [3.0]);
@@ -223,7 +250,10 @@ fn operands_that_do_not_fit_are_refused() {
         (Expr::Sum(vec![]), "no terms"),
         (Expr::Sum(vec![six(), leaf(&[1.0; 6], &[3, 2])]), "shape"),
         (Expr::Product(vec![six(), six()]), "inner dimension"),
-        (Expr::Scale { rows: Some(Box::new(leaf(&[1.0; 3], &[3]))), columns: None, of: Box::new(six()) }, "factors"),
+        (
+            Expr::Scale { rows: Some(Box::new(leaf(&[1.0; 3], &[3]))), columns: None, of: Box::new(six()) },
+            "factors",
+        ),
         (Expr::Permute { axis: 2, order: Box::new(positions(&[0, 1])), of: Box::new(six()) }, "axis"),
         (Expr::Permute { axis: 0, order: two(), of: Box::new(six()) }, "u32"),
         (Expr::Rotate { seed: 0, block: 2, of: Box::new(six()) }, "power of two"),
@@ -238,7 +268,11 @@ fn operands_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_position_out_of_range_is_an_error_with_its_value() {
-    let expr = Expr::Permute { axis: 0, order: Box::new(positions(&[0, 9])), of: Box::new(leaf(&[1.0; 6], &[2, 3])) };
+    let expr = Expr::Permute {
+        axis: 0,
+        order: Box::new(positions(&[0, 9])),
+        of: Box::new(leaf(&[1.0; 6], &[2, 3])),
+    };
     let pack = pack_of(vec![("t", Dtype::F32, vec![2, 3], expr)]).unwrap();
     let e = pack.tensor("t").unwrap().to_f32().unwrap_err();
     assert!(e.kind() == ErrorKind::Corruption && e.to_string().contains("position 9 of 2"), "{e}");
@@ -251,5 +285,8 @@ fn nesting_beyond_the_limit_is_refused() {
         expr = Expr::Sum(vec![expr]);
     }
     let mut writer = Writer::new(Vec::new(), "test", 0).unwrap();
-    assert_eq!(writer.tensor("t", Dtype::F32, &[1], Origin::default(), expr).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(
+        writer.tensor("t", Dtype::F32, &[1], Origin::default(), expr).unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
 }

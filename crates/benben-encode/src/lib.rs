@@ -11,6 +11,7 @@
 //! println!("{} bytes", report.packed_bytes);
 //! # Ok::<(), benben_format::Error>(())
 //! ```
+#![allow(clippy::cast_possible_truncation, reason = "predictions are rounded to whole bytes")]
 
 mod method;
 mod pack;

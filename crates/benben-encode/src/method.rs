@@ -2,7 +2,7 @@
 
 use benben_codec::{Fit, Target, pvq, raw, rvq, scalar, ternary};
 use benben_decode::hadamard_rows;
-use benben_format::{Dtype, EncodedLeaf, Error, Expr, Result, matrix};
+use benben_format::{Dtype, EncodedLeaf, Error, Expr, Result, in_memory, matrix};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -151,7 +151,7 @@ impl Method {
             && let Some(block) = rotation_block(shape)?
         {
             let mut turned = values.to_vec();
-            hadamard_rows(&mut turned, matrix(shape)?.1 as usize, seed, block as usize);
+            hadamard_rows(&mut turned, in_memory(matrix(shape)?.1)?, seed, block as usize);
             let (of, fit) = Self { rotate: false, ..*self }.encode(&turned, shape, target, seed)?;
             return Ok((Expr::Rotate { seed, block, of: Box::new(of) }, fit));
         }

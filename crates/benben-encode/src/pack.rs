@@ -4,7 +4,9 @@ use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
-use benben_format::{EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, layout};
+use benben_format::{
+    EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, in_memory, layout,
+};
 use benben_io::{ModelSource, TensorInfo};
 use std::collections::HashMap;
 use std::io::{Seek, Write};
@@ -126,8 +128,7 @@ impl<W: Write + Seek> Packer<'_, W> {
             }
         };
         let elements = self.plan.tensors[index].elements;
-        let mut values =
-            vec![0f32; usize::try_from(elements).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+        let mut values = vec![0f32; in_memory(elements)?];
         info.dtype.to_f32(bytes, &mut values)?;
         let strange = values.iter().filter(|x| !x.is_finite()).count();
         if strange > 0 {

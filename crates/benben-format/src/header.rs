@@ -93,7 +93,7 @@ impl Header {
         };
         let room = header.segments_offset.checked_sub(HEADER as u64);
         if u32_at(b, 12) as usize != HEADER
-            || header.segments_offset % ALIGN != 0
+            || !header.segments_offset.is_multiple_of(ALIGN)
             || room.is_none_or(|r| r < header.front_index_len)
         {
             return Err(Error::corruption(format!(

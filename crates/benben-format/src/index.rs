@@ -3,7 +3,7 @@
 use crate::directory::{Directory, check_file_name, check_name};
 use crate::header::{u32_at, u64_at};
 use crate::layout::{ALIGN, CHUNK_ENTRY, INDEX_HEADER, SEGMENT_ENTRY};
-use crate::{Error, Expr, Limits, Mode, Result, StoredLeaf};
+use crate::{Error, Expr, Limits, Mode, Result, StoredLeaf, in_memory};
 use std::collections::HashMap;
 
 /// One run of bytes of the file that belongs to one leaf.
@@ -280,7 +280,7 @@ impl Index {
 }
 
 fn inflate(bytes: &[u8], plain: u64) -> Result<Vec<u8>> {
-    let plain = usize::try_from(plain).map_err(|_| Error::limit("directory does not fit memory"))?;
+    let plain = in_memory(plain)?;
     // Grow with what really comes out: a small frame that claims much must not reserve much.
     let mut out = Vec::new();
     let decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;

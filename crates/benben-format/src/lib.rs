@@ -45,7 +45,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use expression::{Expr, HasSpec, Signature, StoredLeaf, matrix};
 pub use index::Segment;
 pub use leaf::{Chunk, EncodedLeaf, LeafSource, LeafSpec, Mode, StreamKind, StreamSpec};
-pub use limits::Limits;
+pub use limits::{Limits, in_memory};
 pub use progress::{Observer, Progress, ignore};
 pub use reader::{LeafReader, Reader, hex};
 pub use source::{FileSource, ReadAt, Source, check_range, open};

@@ -1,5 +1,16 @@
 //! What a reader accepts before it allocates anything.
 
+use crate::{Error, Result};
+
+/// `count` as a length in memory.
+///
+/// # Errors
+/// [`Limit`](crate::ErrorKind::Limit) where this device cannot address as much.
+pub fn in_memory(count: u64) -> Result<usize> {
+    let addressable = isize::try_from(count).map(isize::unsigned_abs);
+    addressable.map_err(|_| Error::limit(format!("{count} values do not fit the memory of this device")))
+}
+
 /// Bounds that are checked before memory is asked for. Raise one where an honest pack needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -322,7 +322,7 @@ impl LeafSource for LeafReader<'_> {
 }
 
 fn read(source: &Source, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
-    let len = usize::try_from(len).map_err(|_| Error::limit(format!("{len} bytes do not fit memory")))?;
+    let len = crate::in_memory(len)?;
     // A source that copies must not be asked for more than it has: the buffer comes first.
     check_range(offset, len, source.len())?;
     source.read_at(offset, len)

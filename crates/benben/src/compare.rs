@@ -1,7 +1,7 @@
 //! How far two models are apart, tensor by tensor.
 
 use crate::{Error, ModelSource, Observer, Progress, Result};
-use benben_format::{Dtype, element_count};
+use benben_format::{Dtype, element_count, in_memory};
 use benben_io::TensorInfo;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -165,8 +165,7 @@ fn norm(info: &TensorInfo, bytes: &[u8]) -> Result<f64> {
 
 fn values(info: &TensorInfo, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
     let count = element_count(&info.shape)?;
-    let mut out =
-        vec![0.0; usize::try_from(count).map_err(|_| Error::limit("a tensor does not fit memory"))?];
+    let mut out = vec![0.0; in_memory(count)?];
     dtype.to_f32(bytes, &mut out).map_err(|e| e.in_tensor(&info.name))?;
     Ok(out)
 }

@@ -85,7 +85,8 @@ impl<'a> Weights<'a> {
     /// Bisection with a secant step: `ratio` falls as the step grows and is to be within the tolerance of `aim`.
     fn search(&self, start: f64, ratio: impl Fn(&Choice) -> f64, aim: f64) -> Choice {
         let distance = |c: &Choice| ratio(c).max(1e-9).log2() - aim.log2();
-        let (mut low, mut high): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
+        let mut low: Option<(f64, f64)> = None;
+        let mut high: Option<(f64, f64)> = None;
         let mut at = start;
         let mut best: Option<(f64, Choice)> = None;
         for _ in 0..MOST_TRIES {
@@ -98,9 +99,9 @@ impl<'a> Weights<'a> {
                 break;
             }
             if d > 0.0 {
-                low = Some((at, d))
+                low = Some((at, d));
             } else {
-                high = Some((at, d))
+                high = Some((at, d));
             }
             at = match (low, high) {
                 (Some((l, dl)), Some((h, dh))) => {

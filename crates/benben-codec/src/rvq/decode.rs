@@ -1,0 +1,127 @@
+//! Decoder: codebooks and symbols to values.
+
+use super::layout::Layout;
+use super::stored::{self, Stage};
+use super::{CODEC, Params, VERSION};
+use crate::entropy;
+use benben_format::{Error, ErrorKind, LeafSource, Result, StreamKind};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Vectors that one task adds up.
+const BLOCK: usize = 1 << 12;
+
+/// Decodes elements `elements` of the flat tensor into `out`. Only the chunks that hold their symbols are read, and
+/// the side information, which is a few kilobytes.
+///
+/// # Errors
+/// [`Corruption`](ErrorKind::Corruption) where the leaf contradicts itself: symbols without a codeword, streams that
+/// do not fit the shape, sizes of zero, steps that are no positive numbers.
+/// [`Compatibility`](ErrorKind::Compatibility) for another codec or a later version.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) where `elements` is not within the tensor or `out` not of its
+/// length.
+pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+    let spec = source.spec();
+    if spec.codec != CODEC || spec.version != VERSION {
+        return Err(Error::compatibility(format!(
+            "codec {} version {}, expected {CODEC} version {VERSION}",
+            spec.codec, spec.version
+        )));
+    }
+    let params: Params = spec.params()?;
+    let layout = Layout::new(&spec.shape, params.dim, params.groups, ErrorKind::Corruption)?;
+    if elements.start > elements.end || elements.end > layout.elements {
+        return Err(Error::invalid(format!("elements {elements:?} of a tensor of {}", layout.elements)));
+    }
+    if elements.end - elements.start != out.len() as u64 {
+        return Err(Error::invalid(format!("{} values do not hold elements {elements:?}", out.len())));
+    }
+    let stages = open(source, &params, &layout)?;
+    let dim = layout.dim as u64;
+    let vectors = elements.start / dim..elements.end.div_ceil(dim);
+    // Elements of the first vector that come before the range.
+    let skip = (elements.start % dim) as usize;
+    for (index, stage) in stages.iter().enumerate() {
+        let (group, first) = (index / usize::from(params.stages), index % usize::from(params.stages) == 0);
+        let symbols = layout.before(group, vectors.start)..layout.before(group, vectors.end);
+        let mut codes = vec![0; (symbols.end - symbols.start) as usize];
+        entropy::decode_symbols(source, index + 1, symbols, &stage.model(), &mut codes)?;
+        let words = padded(stage, &codes, index)?;
+        let mut codes = &codes[..];
+        for run in layout.runs(group, vectors.clone()) {
+            let (here, rest) = codes.split_at((run.end - run.start) as usize);
+            codes = rest;
+            // Where the run begins in `out`, counted from the start of the first vector.
+            let at = ((run.start - vectors.start) * dim) as usize;
+            let (from, lead) = if at == 0 { (0, skip) } else { (at - skip, 0) };
+            let to = (at + here.len() * layout.dim - skip).min(out.len());
+            add(&mut out[from..to], lead, here, &words, layout.dim, first);
+        }
+    }
+    Ok(())
+}
+
+/// Stages of all groups, once the spec and its streams are seen to fit the shape.
+fn open(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<Stage>> {
+    let spec = source.spec();
+    let count = layout.groups * usize::from(params.stages);
+    if count == 0 || spec.streams.len() != count + 1 {
+        return Err(Error::corruption(format!(
+            "rvq: {} groups of {} stages need {} streams and at least one stage, found {} streams",
+            params.groups,
+            params.stages,
+            count + 1,
+            spec.streams.len()
+        )));
+    }
+    for index in 0..count {
+        let items = layout.vectors(index / usize::from(params.stages));
+        spec.expect_stream(index + 1, StreamKind::Symbols, items)?;
+    }
+    let side = spec.stream(0, StreamKind::Bytes { width: 1 })?;
+    let most = (count as u64).saturating_mul(stored::most_bytes(layout.dim)).min(MAX_SIDE);
+    if side.items > most {
+        return Err(Error::corruption(format!("rvq: {} bytes of codebooks, at most {most} expected", side.items)));
+    }
+    let mut bytes = vec![0; side.items as usize];
+    entropy::decode_bytes(source, 0, 0..side.items, &mut bytes)?;
+    stored::read(&bytes, layout.dim, count)
+}
+
+/// Most bytes of codebooks and tables that are read.
+const MAX_SIDE: u64 = 1 << 28;
+
+/// All codewords of a stage, once the symbols are seen to have one.
+fn padded(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
+    let (words, size) = (stage.book().words, stage.len());
+    match codes.iter().position(|&c| usize::from(c) >= size) {
+        Some(i) => Err(Error::corruption(format!(
+            "rvq: stream {} has symbol {} (number {i} of the range), the codebook has {size} words",
+            index + 1,
+            codes[i]
+        ))),
+        None => Ok(words),
+    }
+}
+
+/// Adds the codewords of `codes` to `out`, or writes them where they are the `first`; `out` begins `lead` elements
+/// into the first codeword and may end within the last.
+fn add(out: &mut [f32], lead: usize, codes: &[u8], words: &[f32], dim: usize, first: bool) {
+    let put = |out: &mut [f32], word: &[f32]| {
+        if first {
+            out.copy_from_slice(&word[..out.len()]);
+        } else {
+            out.iter_mut().zip(word).for_each(|(o, w)| *o += w);
+        }
+    };
+    let word = |code: u8| &words[usize::from(code) * dim..][..dim];
+    let (mut out, mut codes) = (out, codes);
+    if lead > 0 && let Some((&code, rest)) = codes.split_first() {
+        let (head, tail) = out.split_at_mut((dim - lead).min(out.len()));
+        put(head, &word(code)[lead..]);
+        (out, codes) = (tail, rest);
+    }
+    out.par_chunks_mut(BLOCK * dim).zip(codes.par_chunks(BLOCK)).for_each(|(out, codes)| {
+        out.chunks_mut(dim).zip(codes).for_each(|(out, &code)| put(out, word(code)));
+    });
+}

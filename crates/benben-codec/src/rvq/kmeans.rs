@@ -1,0 +1,172 @@
+//! Seeding and centroids: what Lloyd's iteration needs besides the search.
+//!
+//! Sources: k-means++ (Arthur and Vassilvitskii 2007); for sums of codewords the centroid step is one block of
+//! Gauss-Seidel on the least-squares problem of all codebooks, the codes given (as in AQLM and LSQ).
+
+use super::codebook::Codebook;
+use super::random::Random;
+use super::search::Vectors;
+use rayon::prelude::*;
+
+/// Vectors whose sums are added up first; fixed, so that no thread count changes a sum.
+const BLOCK: usize = 1 << 13;
+
+/// `size` codewords drawn from `vectors` with probability in proportion to their squared distance from those
+/// drawn before.
+pub(super) fn seed(vectors: &Vectors<'_>, size: usize, random: &mut Random) -> Codebook {
+    let dim = vectors.dim;
+    let mut book = Codebook { dim, words: Vec::with_capacity(size * dim) };
+    if vectors.len() == 0 {
+        book.words.resize(size * dim, 0.0);
+        return book;
+    }
+    let mut distance = vec![f32::INFINITY; vectors.len()];
+    let mut chosen = random.below(vectors.len());
+    loop {
+        book.words.extend_from_slice(&vectors.values[chosen * dim..][..dim]);
+        if book.len() == size {
+            return book;
+        }
+        let word = book.word(book.len() - 1);
+        let sums: Vec<f64> = distance
+            .par_chunks_mut(BLOCK)
+            .enumerate()
+            .map(|(block, distance)| {
+                let start = block * BLOCK * dim;
+                let values = vectors.values[start..].chunks_exact(dim);
+                for (i, (d, x)) in distance.iter_mut().zip(values).enumerate() {
+                    let w = vectors.weights_from(start + i * dim, dim);
+                    *d = d.min(squared_distance(x, word, w));
+                }
+                distance.iter().map(|&d| f64::from(d)).sum()
+            })
+            .collect();
+        let mut left = random.unit() * sums.iter().sum::<f64>();
+        let block = sums.iter().position(|&s| {
+            left -= s;
+            left < 0.0
+        });
+        // Nothing is left where there are fewer distinct vectors than codewords: repeat any.
+        let Some(block) = block else {
+            chosen = random.below(vectors.len());
+            continue;
+        };
+        left += sums[block];
+        let inside = &distance[block * BLOCK..distance.len().min((block + 1) * BLOCK)];
+        let at = inside.iter().position(|&d| {
+            left -= f64::from(d);
+            left < 0.0
+        });
+        chosen = block * BLOCK + at.unwrap_or(inside.len() - 1);
+    }
+}
+
+fn squared_distance(x: &[f32], c: &[f32], w: &[f32]) -> f32 {
+    let pairs = x.iter().zip(c);
+    if w.is_empty() {
+        pairs.map(|(x, c)| (x - c) * (x - c)).sum()
+    } else {
+        pairs.zip(w).map(|((x, c), w)| w * (x - c) * (x - c)).sum()
+    }
+}
+
+fn squared_norm(r: &[f32], w: &[f32]) -> f32 {
+    if w.is_empty() { r.iter().map(|r| r * r).sum() } else { r.iter().zip(w).map(|(r, w)| w * r * r).sum() }
+}
+
+/// Puts codewords without vectors where the error is greatest: on the vectors with the largest residuals.
+pub(super) fn reseed(vectors: &Vectors<'_>, counts: &[u64], book: &mut Codebook, residuals: &[f32]) {
+    let dim = vectors.dim;
+    let empty: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] == 0).collect();
+    if empty.is_empty() || vectors.len() == 0 {
+        return;
+    }
+    let error = |i: usize| squared_norm(&residuals[i * dim..][..dim], vectors.weights_from(i * dim, dim));
+    let mut worst: Vec<(f32, usize)> = (0..vectors.len()).map(|i| (error(i), i)).collect();
+    let most = empty.len().min(worst.len());
+    worst.select_nth_unstable_by(most - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    worst.truncate(most);
+    worst.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (&k, &(_, i)) in empty.iter().zip(&worst) {
+        book.words[k * dim..][..dim].copy_from_slice(&vectors.values[i * dim..][..dim]);
+    }
+}
+
+/// How often stage `stage` of `codes` uses each of `size` symbols.
+pub(super) fn count(codes: &[u8], stages: usize, stage: usize, size: usize) -> Vec<u64> {
+    let mut counts = vec![0; size];
+    codes.iter().skip(stage).step_by(stages).for_each(|&c| counts[usize::from(c)] += 1);
+    counts
+}
+
+/// Moves each codeword of `stage` to where the squared error of its vectors is least, all other stages as they
+/// are, and keeps `residuals` true. Codewords without vectors stay.
+pub(super) fn recentre(
+    vectors: &Vectors<'_>,
+    codes: &[u8],
+    stages: usize,
+    stage: usize,
+    book: &mut Codebook,
+    residuals: &mut [f32],
+) {
+    let dim = vectors.dim;
+    let entries = book.words.len();
+    // For each block the weighted sums of residuals, then the sums of weights.
+    let sums: Vec<Vec<f64>> = residuals
+        .par_chunks(BLOCK * dim)
+        .enumerate()
+        .map(|(block, residuals)| {
+            let mut sum = vec![0.0; 2 * entries];
+            let (value, weight) = sum.split_at_mut(entries);
+            let weights = vectors.weights_from(block * BLOCK * dim, residuals.len());
+            let codes = codes[block * BLOCK * stages..].iter().skip(stage).step_by(stages);
+            for (i, (r, &code)) in residuals.chunks_exact(dim).zip(codes).enumerate() {
+                let at = usize::from(code) * dim;
+                if weights.is_empty() {
+                    value[at..][..dim].iter_mut().zip(r).for_each(|(v, &r)| *v += f64::from(r));
+                    weight[at] += 1.0;
+                } else {
+                    for (j, (&r, &w)) in r.iter().zip(&weights[i * dim..]).enumerate() {
+                        value[at + j] += f64::from(w) * f64::from(r);
+                        weight[at + j] += f64::from(w);
+                    }
+                }
+            }
+            sum
+        })
+        .collect();
+    let mut total = vec![0.0f64; 2 * entries];
+    for sum in &sums {
+        total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
+    }
+    let (value, weight) = total.split_at(entries);
+    let mut moved = vec![0.0f32; entries];
+    for (e, (word, moved)) in book.words.iter_mut().zip(&mut moved).enumerate() {
+        let weight = weight[if vectors.weights.is_empty() { e / dim * dim } else { e }];
+        if weight > 0.0 {
+            let before = *word;
+            *word += (value[e] / weight) as f32;
+            *moved = *word - before;
+        }
+    }
+    residuals.par_chunks_mut(BLOCK * dim).enumerate().for_each(|(block, residuals)| {
+        let codes = codes[block * BLOCK * stages..].iter().skip(stage).step_by(stages);
+        for (r, &code) in residuals.chunks_exact_mut(dim).zip(codes) {
+            r.iter_mut().zip(&moved[usize::from(code) * dim..]).for_each(|(r, m)| *r -= m);
+        }
+    });
+}
+
+/// Weighted squared error that `residuals` leave.
+pub(super) fn distortion(residuals: &[f32], weights: &[f32]) -> f64 {
+    let block = |(i, r): (usize, &[f32])| -> f64 {
+        let w = weights.get(i * BLOCK..).unwrap_or(&[]);
+        if w.is_empty() {
+            r.iter().map(|&r| f64::from(r) * f64::from(r)).sum()
+        } else {
+            r.iter().zip(w).map(|(&r, &w)| f64::from(w) * f64::from(r) * f64::from(r)).sum()
+        }
+    };
+    let sums: Vec<f64> = residuals.par_chunks(BLOCK).enumerate().map(block).collect();
+    sums.iter().sum()
+}

@@ -1,0 +1,131 @@
+//! Candidates: dimensions, stages and codebook sizes that a target calls for.
+
+use super::layout::Layout;
+use super::random::Random;
+use super::settings::{MAX_STAGES, Settings};
+use super::train::{Data, Quantizer};
+use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
+
+/// Dimension and codebook sizes, those of the first stage first.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Plan {
+    pub(super) dim: u8,
+    /// Sizes for the staged training; empty for a uniform grid (dimension 1).
+    sizes: Vec<usize>,
+    /// What it should cost on a Gaussian source, codebooks included, in dB above the bound.
+    pub(super) prior: f64,
+}
+
+/// dB of one bit.
+pub(super) const DB: f64 = 6.0206;
+/// dB above the bound of an entropy-coded uniform quantizer.
+const GRID: f64 = 1.53;
+
+/// Bits of a codebook of `words` and of its table, roughly: 7.5 for each entry and 4 for each frequency, less what
+/// sorting the words saves.
+pub(super) fn book_bits(words: usize, dim: usize) -> f64 {
+    let words = words as f64;
+    words * (7.5 * dim as f64 + 4.0 - 0.8 * words.log2())
+}
+
+impl Plan {
+    /// The best plan of each dimension for `rate` bits per element, best prior first.
+    pub(super) fn candidates(
+        settings: &Settings<'_>,
+        layout: impl Fn(u8) -> Option<Layout>,
+        rate: f64,
+    ) -> Vec<Self> {
+        let dims = settings.dim.map_or(vec![1, 2, 4, 8], |d| vec![d]);
+        let best = |dim: u8| {
+            let plans = Self::of_dim(settings, &layout(dim)?, dim, rate);
+            plans.into_iter().min_by(|a, b| a.prior.total_cmp(&b.prior))
+        };
+        let mut plans: Vec<Self> = dims.into_iter().filter_map(best).collect();
+        plans.sort_by(|a, b| a.prior.total_cmp(&b.prior));
+        plans
+    }
+
+    fn of_dim(settings: &Settings<'_>, layout: &Layout, dim: u8, rate: f64) -> Vec<Self> {
+        let side = |sizes: &[usize]| {
+            let bits: f64 = sizes.iter().map(|&s| book_bits(s, dim.into())).sum();
+            DB * bits * layout.groups as f64 / layout.elements.max(1) as f64
+        };
+        if let Some(sizes) = settings.codebooks {
+            return vec![Self { dim, sizes: sizes.iter().map(|&s| s.into()).collect(), prior: 0.0 }];
+        }
+        if dim == 1 {
+            let levels = (6.0 * rate.exp2()).min(256.0) as usize;
+            return vec![Self { dim, sizes: vec![], prior: GRID + side(&[levels]) }];
+        }
+        let plan = |cap: usize| {
+            let sizes = Self::sizes(dim, cap, rate);
+            // Seen on Gaussian sources. Halving all codebooks costs, unless one is enough.
+            let halvings = if sizes.len() > 1 { 8.0 - (cap as f64).log2() } else { 0.0 };
+            let prior = 1.5 + 0.4 * (rate - 2.0).max(-0.5) + 0.13 * halvings + side(&sizes);
+            Self { dim, sizes, prior }
+        };
+        [256, 128, 64, 32, 16, 8].map(plan).into()
+    }
+
+    /// Codebooks of at most `cap` words that can carry `rate` bits per element and leave prices a little to do.
+    fn sizes(dim: u8, cap: usize, rate: f64) -> Vec<usize> {
+        // Small dimensions gain from codewords to spare: entropy coding makes them cheap.
+        let spare = if dim <= 2 { 2.0 } else { 0.5 };
+        let bits = rate * f64::from(dim) * 1.02 + spare;
+        let full = (cap as f64).log2();
+        let mut sizes = vec![cap; ((bits / full) as usize).min(MAX_STAGES - 1)];
+        let rest = (bits - sizes.len() as f64 * full).exp2().ceil() as usize;
+        if rest > 1 || sizes.is_empty() {
+            sizes.push(rest.clamp(2, cap));
+        }
+        sizes
+    }
+
+    /// Bits of codebooks, tables and what the file keeps of a leaf, roughly.
+    pub(super) fn side_bits(&self, layout: &Layout) -> f64 {
+        let fixed = SEGMENT_ENTRY + (1 + layout.groups * self.sizes.len().max(1)) * (CHUNK_ENTRY + 8);
+        let books: f64 = self.sizes.iter().map(|&s| book_bits(s, self.dim.into())).sum();
+        8.0 * fixed as f64 + layout.groups as f64 * books
+    }
+
+    /// Whether the codebook is a uniform grid.
+    pub(super) fn is_grid(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    /// First codebooks of one group from a sample of it, which leave about `distortion` for each element.
+    pub(super) fn start(
+        &self,
+        all: &Data,
+        sample: &Data,
+        distortion: f64,
+        rounds: usize,
+        random: &mut Random,
+    ) -> Quantizer {
+        if self.is_grid() {
+            // Outliers need levels, and a sample does not hold them.
+            Quantizer::grid(all, 0.98 * (12.0 * distortion).sqrt())
+        } else {
+            Quantizer::staged(sample, &self.sizes, distortion, rounds, random)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_carry_the_rate() {
+        for dim in [2, 4, 8] {
+            for rate in [1.5, 2.0, 3.0, 5.5, 8.0] {
+                for cap in [8, 64, 256] {
+                    let sizes = Plan::sizes(dim, cap, rate);
+                    let bits: f64 = sizes.iter().map(|&s| (s as f64).log2()).sum();
+                    let enough = bits >= rate * f64::from(dim) || sizes.len() == MAX_STAGES;
+                    assert!(enough && sizes.iter().all(|s| (2..=cap).contains(s)), "{dim} {rate} {sizes:?}");
+                }
+            }
+        }
+    }
+}

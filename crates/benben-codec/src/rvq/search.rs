@@ -1,0 +1,151 @@
+//! Nearest sums of codewords: greedy, or a beam over the stages.
+
+use super::codebook::{Codebook, Lookup, Scores};
+use rayon::prelude::*;
+
+/// Widest beam.
+pub(super) const MAX_BEAM: usize = 8;
+/// Vectors that one task codes.
+const BLOCK: usize = 1024;
+
+/// Vectors of one group to code, flat, and importance of each element.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Vectors<'a> {
+    pub(super) dim: usize,
+    pub(super) values: &'a [f32],
+    /// As long as `values`, or empty where all elements weigh 1.
+    pub(super) weights: &'a [f32],
+}
+
+impl Vectors<'_> {
+    /// Number of vectors.
+    pub(super) fn len(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Weights of the elements `start ..`, or nothing.
+    pub(super) fn weights_from(&self, start: usize, len: usize) -> &[f32] {
+        if self.weights.is_empty() { &[] } else { &self.weights[start..][..len] }
+    }
+}
+
+/// One path through the first stages.
+#[derive(Clone, Copy)]
+struct Step {
+    cost: f32,
+    parent: u8,
+    symbol: u8,
+}
+
+/// Buffers of one task.
+struct Beam {
+    width: usize,
+    stages: usize,
+    scores: Scores,
+    query: Vec<f32>,
+    cost: Vec<f32>,
+    residual: Vec<f32>,
+    path: Vec<u8>,
+    next_residual: Vec<f32>,
+    next_path: Vec<u8>,
+}
+
+impl Beam {
+    fn new(dim: usize, stages: usize, width: usize) -> Self {
+        Self {
+            width,
+            stages,
+            scores: Scores::default(),
+            query: vec![0.0; 2 * dim],
+            cost: Vec::new(),
+            residual: vec![0.0; width * dim],
+            path: vec![0; width * stages],
+            next_residual: vec![0.0; width * dim],
+            next_path: vec![0; width * stages],
+        }
+    }
+
+    /// Codes of the vector `x`; its residual is left in `self.residual[.. dim]`.
+    fn run(&mut self, x: &[f32], w: &[f32], books: &[Codebook], lookups: &[Lookup], codes: &mut [u8]) {
+        let dim = x.len();
+        self.cost.clear();
+        self.cost.push(0.0);
+        self.residual[..dim].copy_from_slice(x);
+        for (stage, (book, lookup)) in books.iter().zip(lookups).enumerate() {
+            // Only the best path of the last stage is of use.
+            let width = if stage + 1 == self.stages { 1 } else { self.width };
+            let mut best: [Step; MAX_BEAM] = [Step { cost: f32::INFINITY, parent: 0, symbol: 0 }; MAX_BEAM];
+            for (parent, &cost) in self.cost.iter().enumerate() {
+                let r = &self.residual[parent * dim..][..dim];
+                let query = if w.is_empty() {
+                    self.query.iter_mut().zip(r).for_each(|(q, r)| *q = -2.0 * r);
+                    &self.query[..dim]
+                } else {
+                    let (a, b) = self.query.split_at_mut(dim);
+                    a.iter_mut().zip(r).zip(w).for_each(|((q, r), w)| *q = -2.0 * w * r);
+                    b.copy_from_slice(w);
+                    &self.query[..]
+                };
+                lookup.score(query, &mut self.scores);
+                let best = &mut best[..width];
+                while let Some((symbol, score)) = self.scores.take_below(best[width - 1].cost - cost) {
+                    let step = Step { cost: cost + score, parent: parent as u8, symbol: symbol as u8 };
+                    // Rounding can bring the sum up to the bound that the score is below.
+                    let at = best.partition_point(|b| b.cost <= step.cost);
+                    if at == width {
+                        break;
+                    }
+                    best[at..].rotate_right(1);
+                    best[at] = step;
+                }
+            }
+            let kept = best[..width].iter().filter(|b| b.cost < f32::INFINITY).count();
+            self.cost.clear();
+            for (i, step) in best[..kept].iter().enumerate() {
+                let parent = usize::from(step.parent);
+                self.cost.push(step.cost);
+                let to = &mut self.next_residual[i * dim..][..dim];
+                let from = &self.residual[parent * dim..][..dim];
+                for ((t, f), c) in to.iter_mut().zip(from).zip(book.word(usize::from(step.symbol))) {
+                    *t = f - c;
+                }
+                let path = &mut self.next_path[i * self.stages..][..self.stages];
+                path.copy_from_slice(&self.path[parent * self.stages..][..self.stages]);
+                path[stage] = step.symbol;
+            }
+            std::mem::swap(&mut self.residual, &mut self.next_residual);
+            std::mem::swap(&mut self.path, &mut self.next_path);
+        }
+        codes.copy_from_slice(&self.path[..self.stages]);
+    }
+}
+
+/// Codes (stage after stage for each vector) and residuals of all vectors: each minimizes, as far as the beam
+/// sees, weighted squared error + the sum of `prices[stage][symbol]`.
+pub(super) fn search(
+    vectors: &Vectors<'_>,
+    books: &[Codebook],
+    prices: &[Vec<f32>],
+    beam: usize,
+) -> (Vec<u8>, Vec<f32>) {
+    let (dim, stages) = (vectors.dim, books.len());
+    let weighted = !vectors.weights.is_empty();
+    let lookups: Vec<Lookup> =
+        books.iter().zip(prices).map(|(b, price)| Lookup::new(b, price, weighted)).collect();
+    let mut codes = vec![0; vectors.len() * stages];
+    let mut residuals = vec![0.0; vectors.values.len()];
+    codes.par_chunks_mut(BLOCK * stages).zip(residuals.par_chunks_mut(BLOCK * dim)).enumerate().for_each(
+        |(block, (codes, residuals))| {
+            let mut task = Beam::new(dim, stages, beam.clamp(1, MAX_BEAM));
+            for (i, (codes, r)) in
+                codes.chunks_exact_mut(stages).zip(residuals.chunks_exact_mut(dim)).enumerate()
+            {
+                let start = (block * BLOCK + i) * dim;
+                let x = &vectors.values[start..][..dim];
+                task.run(x, vectors.weights_from(start, dim), books, &lookups, codes);
+                r.copy_from_slice(&task.residual[..dim]);
+            }
+        },
+    );
+    (codes, residuals)
+}

@@ -1,0 +1,200 @@
+//! Side information of a leaf: codebooks and tables, as one string of bytes.
+
+use super::codebook::Codebook;
+use crate::entropy::bits::{self, BitReader, BitWriter};
+use crate::entropy::{self, Model, SideReader, SideWriter, Table};
+use benben_format::{Error, Result};
+
+/// Entries are integers of at most this size, which f32 holds exactly.
+pub(super) const MAX_ENTRY: i64 = 1 << 23;
+/// Quotients from here on are escaped to plain 32-bit numbers.
+const ESCAPE: u32 = 24;
+
+/// Codebook of one group and stage as it is stored: codeword entry = integer x step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stage {
+    pub(super) dim: usize,
+    pub(super) step: f32,
+    /// Entries of one codeword after the other; codewords in order of their first entry.
+    pub(super) entries: Vec<i32>,
+    /// Table of the symbols; none where they are stored without.
+    pub(super) table: Option<Table>,
+}
+
+impl Stage {
+    /// The used words of `book` in steps of `step`, sorted by the first entry, with the table of their `counts`.
+    pub(super) fn quantize(book: &Codebook, counts: &[u64], step: f32) -> Self {
+        let whole = |&c: &f32| (c / step).round().clamp(-MAX_ENTRY as f32, MAX_ENTRY as f32) as i32;
+        let words = book.words.chunks_exact(book.dim).zip(counts);
+        let mut words: Vec<(Vec<i32>, u64)> =
+            words.map(|(word, &n)| (word.iter().map(whole).collect(), n)).collect();
+        if counts.iter().any(|&n| n > 0) {
+            words.retain(|w| w.1 > 0);
+        }
+        words.sort();
+        // Words that became equal are one word.
+        words.dedup_by(|b, a| a.0 == b.0 && { a.1 += b.1; true });
+        let counts: Vec<u64> = words.iter().map(|w| w.1).collect();
+        let entries = words.into_iter().flat_map(|w| w.0).collect();
+        Self { dim: book.dim, step, entries, table: Some(Table::from_counts(&counts)) }
+    }
+
+    /// Bits of each symbol.
+    pub(super) fn prices(&self) -> Vec<f32> {
+        let fixed = (self.len() as f32).log2();
+        let bits = |k: usize| self.table.as_ref().map_or(fixed, |t| t.bits(k as u8) as f32);
+        (0..self.len()).map(bits).collect()
+    }
+
+    /// Takes the table of `counts` where it saves more than its own size over symbols of a fixed number of bits,
+    /// none elsewhere.
+    pub(super) fn choose_table(&mut self, counts: &[u64], chunk_items: u32) {
+        let table = Table::from_counts(counts);
+        let tables = std::slice::from_ref(&table);
+        let coded = entropy::estimate_symbols_bytes(&[counts], tables, chunk_items);
+        // A chunk of one symbol is const, whatever the table.
+        let width = if counts.iter().filter(|&&n| n > 0).count() > 1 { bits::width(self.len() as u64 - 1) } else { 0 };
+        let packed = counts.iter().sum::<u64>() as f64 * f64::from(width) / 8.0;
+        let better = coded + (table.stored_bytes() as f64) < packed;
+        self.table = better.then_some(table);
+    }
+
+    /// The codewords that decoders see.
+    pub(super) fn book(&self) -> Codebook {
+        Codebook { dim: self.dim, words: self.entries.iter().map(|&e| e as f32 * self.step).collect() }
+    }
+
+    /// What the symbols are coded with.
+    pub(super) fn model(&self) -> Model<'_> {
+        self.table.as_ref().map_or(Model::none(), Model::single)
+    }
+
+    /// Drops the codewords that `used` does not mark, but not all.
+    pub(super) fn retain(&mut self, used: &[bool]) {
+        if used.contains(&true) {
+            let kept = self.entries.chunks_exact(self.dim).zip(used).filter(|w| *w.1);
+            self.entries = kept.flat_map(|w| w.0).copied().collect();
+        }
+    }
+
+    /// Number of codewords.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() / self.dim
+    }
+
+    /// Entries as unsigned integers to code: the first entry of a codeword as the difference from that of the
+    /// codeword before (never negative: sorting saves the log2(K!) bits that the order would cost), all others
+    /// with the sign in the lowest bit. `true` marks a difference.
+    fn integers(&self) -> impl Iterator<Item = (bool, u32)> {
+        self.entries.iter().enumerate().map(|(i, &e)| match i.checked_sub(self.dim) {
+            Some(before) if i % self.dim == 0 => (true, e.abs_diff(self.entries[before])),
+            _ => (false, ((e << 1) ^ (e >> 31)) as u32),
+        })
+    }
+
+    /// The Rice parameter that makes differences (or the others) shortest.
+    fn parameter(&self, differences: bool) -> u8 {
+        let bits = |r: u8| -> u64 {
+            let own = self.integers().filter(|i| i.0 == differences);
+            own.map(|i| u64::from(rice_bits(i.1, r))).sum()
+        };
+        (0..=24).min_by_key(|&r| bits(r)).unwrap_or(0)
+    }
+}
+
+fn rice_bits(value: u32, r: u8) -> u32 {
+    let quotient = value >> r;
+    if quotient < ESCAPE { quotient + 1 + u32::from(r) } else { ESCAPE + 32 }
+}
+
+fn put_rice(out: &mut BitWriter<'_>, value: u32, r: u8) {
+    let quotient = value >> r;
+    if quotient < ESCAPE {
+        out.put((1 << quotient) - 1, quotient + 1);
+        out.put(value & ((1 << r) - 1), r.into());
+    } else {
+        out.put((1 << ESCAPE) - 1, ESCAPE);
+        out.put(value, 32);
+    }
+}
+
+fn take_rice(bits: &mut BitReader<'_>, r: u8) -> Result<u32> {
+    let mut quotient = 0;
+    while bits.take(1)? == 1 {
+        quotient += 1;
+        if quotient == ESCAPE {
+            return bits.take(32);
+        }
+    }
+    Ok(quotient << r | bits.take(r.into())?)
+}
+
+/// The side information of all stages, those of group 0 first.
+pub(super) fn write(stages: &[Stage]) -> Result<Vec<u8>> {
+    let mut side = SideWriter::new();
+    for stage in stages {
+        let parameters = [stage.parameter(true), stage.parameter(false)];
+        side.u8((stage.len() - 1) as u8);
+        side.f32(stage.step);
+        parameters.iter().for_each(|&r| side.u8(r));
+        let mut bytes = Vec::new();
+        let mut bits = BitWriter::new(&mut bytes);
+        for (difference, value) in stage.integers() {
+            put_rice(&mut bits, value, parameters[usize::from(!difference)]);
+        }
+        bits.finish();
+        side.bytes(&bytes);
+        side.tables(stage.table.as_slice())?;
+    }
+    Ok(side.into_bytes())
+}
+
+/// Most bytes that [`write`] makes of one stage: entries of 7 bytes and a table of 512 bytes are never reached.
+pub(super) fn most_bytes(dim: usize) -> u64 {
+    8 + 256 * 7 * dim as u64 + 512
+}
+
+/// Reads what [`write`] writes.
+pub(super) fn read(bytes: &[u8], dim: usize, stages: usize) -> Result<Vec<Stage>> {
+    let mut side = SideReader::new(bytes);
+    let mut read = Vec::new();
+    for index in 0..stages {
+        let stage = read_stage(&mut side, dim).map_err(|e| e.context(format!("rvq codebook {index}")))?;
+        read.push(stage);
+    }
+    side.finish()?;
+    Ok(read)
+}
+
+fn read_stage(side: &mut SideReader<'_>, dim: usize) -> Result<Stage> {
+    let size = usize::from(side.u8()?) + 1;
+    let step = side.f32()?;
+    if step <= 0.0 {
+        return Err(Error::corruption(format!("step {step}, a number above 0 expected")));
+    }
+    let parameters = [side.u8()?, side.u8()?];
+    if let Some(r) = parameters.iter().find(|&&r| r > 24) {
+        return Err(Error::corruption(format!("Rice parameter {r}, at most 24 expected")));
+    }
+    let rest = side.bytes(side.remaining())?;
+    let mut bits = BitReader::new(rest);
+    let mut entries: Vec<i32> = Vec::new();
+    for i in 0..size * dim {
+        let before = i.checked_sub(dim).filter(|_| i % dim == 0);
+        let value = take_rice(&mut bits, parameters[usize::from(before.is_none())])?;
+        let entry = match before {
+            Some(before) => i64::from(entries[before]) + i64::from(value),
+            None => i64::from(value >> 1) ^ -i64::from(value & 1),
+        };
+        if entry.abs() > MAX_ENTRY {
+            return Err(Error::corruption(format!("entry {entry}, at most {MAX_ENTRY} expected")));
+        }
+        entries.push(entry as i32);
+    }
+    *side = SideReader::new(bits.finish()?);
+    let mut tables = side.tables()?;
+    if tables.len() > 1 {
+        return Err(Error::corruption(format!("{} tables, at most 1 expected", tables.len())));
+    }
+    Ok(Stage { dim, step, entries, table: tables.pop() })
+}

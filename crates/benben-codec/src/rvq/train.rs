@@ -1,0 +1,278 @@
+//! Training: stage by stage on residuals, then all stages together.
+//!
+//! Sources: residual VQ (Juang and Gray 1982); entropy-constrained VQ (Chou, Lookabaugh and Gray 1989): every choice
+//! minimizes squared error + lambda x bits, so that lambda is a continuous dial of the rate at any codebook size;
+//! joint codebook design by alternating search and least squares (additive quantization, Babenko and Lempitsky
+//! 2014). The joint part is worth 1.2 dB at 2 bits and 3.5 dB at 4 bits over plain residual VQ of dimension 8.
+
+use super::codebook::Codebook;
+use super::kmeans;
+use super::random::Random;
+use super::search::{Vectors, search};
+use std::f64::consts::LN_2;
+
+/// Vectors of one group, with their weights.
+#[derive(Debug, Clone)]
+pub(super) struct Data {
+    pub(super) dim: usize,
+    pub(super) values: Vec<f32>,
+    pub(super) weights: Vec<f32>,
+}
+
+impl Data {
+    pub(super) fn vectors(&self) -> Vectors<'_> {
+        Vectors { dim: self.dim, values: &self.values, weights: &self.weights }
+    }
+
+    /// At most `most` vectors, one at random out of each of as many equal parts.
+    pub(super) fn sample(&self, most: usize, random: &mut Random) -> Self {
+        let (dim, n) = (self.dim, self.values.len() / self.dim);
+        if n <= most {
+            return self.clone();
+        }
+        let mut sample = Self { dim, values: Vec::new(), weights: Vec::new() };
+        for i in 0..most {
+            let (from, to) = (i * n / most, (i + 1) * n / most);
+            let at = (from + random.below(to - from)) * dim;
+            sample.values.extend_from_slice(&self.values[at..][..dim]);
+            sample.weights.extend_from_slice(self.vectors().weights_from(at, dim));
+        }
+        sample
+    }
+}
+
+/// What the codebooks shall reach on the data at hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal {
+    /// Bits of symbols for each element.
+    Bits(f64),
+    /// Unweighted squared error for each element.
+    Distortion(f64),
+}
+
+/// What they do reach, in all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reached {
+    pub(super) elements: f64,
+    pub(super) bits: f64,
+    pub(super) distortion: f64,
+}
+
+impl Goal {
+    /// Octaves by which to change lambda: at high rate D = lambda / (2 ln 2) and 6.02 dB cost one bit.
+    pub(super) fn correction(&self, reached: &Reached) -> f64 {
+        let octaves = match *self {
+            Self::Bits(bits) => 2.0 * (reached.bits / reached.elements - bits),
+            Self::Distortion(d) => (d * reached.elements / reached.distortion.max(f64::MIN_POSITIVE)).log2(),
+        };
+        octaves.clamp(-2.0, 2.0)
+    }
+}
+
+/// Codebooks of one group, and the bits of each symbol.
+#[derive(Debug, Clone)]
+pub(super) struct Quantizer {
+    pub(super) books: Vec<Codebook>,
+    pub(super) bits: Vec<Vec<f32>>,
+}
+
+/// Symbols (stage after stage for each vector) and what they leave.
+pub(super) struct Coded {
+    pub(super) codes: Vec<u8>,
+    pub(super) residuals: Vec<f32>,
+}
+
+/// Rounds of Gauss-Seidel after each search; they cost little beside it.
+const SWEEPS: usize = 2;
+
+impl Quantizer {
+    /// Symbols of all vectors at `lambda`.
+    pub(super) fn search(&self, data: &Data, lambda: f64, beam: usize) -> Coded {
+        let price = |bits: &Vec<f32>| bits.iter().map(|b| (f64::from(*b) * lambda) as f32).collect();
+        let prices: Vec<Vec<f32>> = self.bits.iter().map(price).collect();
+        let (codes, residuals) = search(&data.vectors(), &self.books, &prices, beam);
+        Coded { codes, residuals }
+    }
+
+    /// How often each symbol of each stage is used.
+    pub(super) fn counts(&self, coded: &Coded) -> Vec<Vec<u64>> {
+        let stages = self.books.len();
+        let sizes = self.books.iter().map(Codebook::len).enumerate();
+        sizes.map(|(s, size)| kmeans::count(&coded.codes, stages, s, size)).collect()
+    }
+
+    /// Moves all codewords to where the error of these symbols is least, as far as a few sweeps go.
+    pub(super) fn refit(&mut self, data: &Data, coded: &mut Coded) {
+        let stages = self.books.len();
+        for _ in 0..SWEEPS {
+            for (s, book) in self.books.iter_mut().enumerate() {
+                kmeans::recentre(&data.vectors(), &coded.codes, stages, s, book, &mut coded.residuals);
+            }
+        }
+    }
+
+    /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element, each stage
+    /// its share in the ratio of the bits of their sizes.
+    pub(super) fn staged(
+        data: &Data,
+        sizes: &[usize],
+        distortion: f64,
+        rounds: usize,
+        random: &mut Random,
+    ) -> Self {
+        let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
+        let power = kmeans::distortion(&data.values, &data.weights) / (data.values.len().max(1) as f64);
+        let all: f64 = sizes.iter().map(|&s| (s as f64).log2()).sum();
+        let mut spent = 0.0;
+        let mut rest = data.clone();
+        for &size in sizes {
+            // Prices of the planned slope from the first stage on: cells of equal size are what the next stage can
+            // refine best, and worth 0.15 dB against unpriced k-means.
+            spent += (size as f64).log2();
+            let planned = power * (distortion / power).powf(spent / all.max(1.0));
+            let (mut stage, residuals) = Self::single(&rest, size, HIGH_RATE_SLOPE * planned, rounds, random);
+            rest.values = residuals;
+            quantizer.books.append(&mut stage.books);
+            quantizer.bits.append(&mut stage.bits);
+        }
+        quantizer
+    }
+
+    /// One stage: k-means (two rounds), then with prices, and what it leaves.
+    fn single(data: &Data, size: usize, lambda: f64, rounds: usize, random: &mut Random) -> (Self, Vec<f32>) {
+        let vectors = data.vectors();
+        let mut one = Self {
+            books: vec![kmeans::seed(&vectors, size, random)],
+            bits: vec![vec![(size as f32).log2(); size]],
+        };
+        for round in 0..rounds.max(1) {
+            let mut coded = one.search(data, if round < KMEANS_ROUNDS { 0.0 } else { lambda }, 1);
+            let counts = one.counts(&coded);
+            one.refit(data, &mut coded);
+            one.bits[0] = information(&counts[0]);
+            if round < KMEANS_ROUNDS {
+                kmeans::reseed(&vectors, &counts[0], &mut one.books[0], &coded.residuals);
+            }
+        }
+        let residuals = one.search(data, lambda, 1).residuals;
+        (one, residuals)
+    }
+
+    /// Dimension 1: uniform levels `step` apart from the least to the greatest of all values, in as many stages as
+    /// codebooks of 256 need. Entropy-coded uniform levels are within 0.1 dB of the best scalar quantizer at any
+    /// rate (Gish and Pierce 1968), while Lloyd's iteration from random levels would keep irregular ones.
+    pub(super) fn grid(all: &Data, step: f64) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for &v in &all.values {
+            (low, high) = (low.min(f64::from(v)), high.max(f64::from(v)));
+        }
+        let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
+        if low > high {
+            (low, high) = (0.0, 0.0);
+        }
+        // Zero is a level: weights are densest there.
+        let (first, last) = ((low / step).round(), (high / step).round());
+        let mut sizes = vec![];
+        let mut levels = (last - first + 1.0).max(1.0);
+        let mut fine = 1.0;
+        while levels > 256.0 {
+            let size = (levels / 256.0).ceil().min(256.0);
+            sizes.push((size, fine));
+            levels = (levels / size).ceil();
+            fine *= size;
+        }
+        sizes.push((levels, fine));
+        for (i, &(size, unit)) in sizes.iter().rev().enumerate() {
+            // The coarse levels are the middles of what the finer ones span.
+            let offset = if i == 0 { first + (unit - 1.0) / 2.0 } else { -(size - 1.0) / 2.0 * unit };
+            let level = |k: usize| ((offset + k as f64 * unit) * step) as f32;
+            let words: Vec<f32> = (0..size as usize).map(level).collect();
+            quantizer.bits.push(vec![size.log2() as f32; words.len()]);
+            quantizer.books.push(Codebook { dim: 1, words });
+        }
+        quantizer
+    }
+}
+
+/// Rounds of a stage before prices count.
+const KMEANS_ROUNDS: usize = 2;
+
+/// -dD/dR in units of D, for bits and squared errors of one element: D = c 2^(-2R).
+pub(super) const HIGH_RATE_SLOPE: f64 = 2.0 * LN_2;
+
+/// -dD/dR of a vector at high rate, from the (weighted) error that is left.
+pub(super) fn slope(data: &Data, coded: &Coded) -> f64 {
+    HIGH_RATE_SLOPE * kmeans::distortion(&coded.residuals, &data.weights) / (coded.residuals.len().max(1) as f64)
+}
+
+/// Bits of each symbol by how often it was used; half a use for those that were not: they may come back.
+pub(super) fn information(counts: &[u64]) -> Vec<f32> {
+    let all = counts.iter().sum::<u64>() as f64 + 0.5 * counts.len() as f64;
+    counts.iter().map(|&c| (all / (c as f64 + 0.5)).log2() as f32).collect()
+}
+
+/// Bits that symbols with these counts need by an ideal coder.
+pub(super) fn entropy(counts: &[u64]) -> f64 {
+    let all = counts.iter().sum::<u64>() as f64;
+    counts.iter().filter(|&&c| c > 0).map(|&c| c as f64 * (all / c as f64).log2()).sum()
+}
+
+/// What one group reaches.
+pub(super) fn measure(data: &Data, coded: &Coded, counts: &[Vec<u64>]) -> Reached {
+    Reached {
+        elements: data.values.len() as f64,
+        bits: counts.iter().map(|c| entropy(c)).sum(),
+        distortion: kmeans::distortion(&coded.residuals, &[]),
+    }
+}
+
+/// Quantizers of all groups and the lambda that they share: equal slopes are the best split of bits.
+#[derive(Debug, Clone)]
+pub(super) struct Trained {
+    pub(super) groups: Vec<Quantizer>,
+    pub(super) lambda: f64,
+    pub(super) reached: Reached,
+}
+
+/// Share of a miss that one round corrects, and rounds that the rate is thought to go on as it goes: codewords follow
+/// prices slowly, and those that die do not come back.
+const GAIN: f64 = 0.25;
+const AHEAD: f64 = 4.0;
+
+/// All stages together: search, refit, prices, and `lambda` steered to the goal, `rounds` times.
+pub(super) fn jointly(
+    data: &[Data],
+    mut groups: Vec<Quantizer>,
+    goal: Goal,
+    mut lambda: f64,
+    rounds: usize,
+    beam: usize,
+) -> Trained {
+    let mut reached = Reached::default();
+    let mut before: Option<Reached> = None;
+    for round in 0..rounds.max(1) {
+        reached = Reached::default();
+        for (data, quantizer) in data.iter().zip(&mut groups) {
+            let mut coded = quantizer.search(data, lambda, beam);
+            let counts = quantizer.counts(&coded);
+            quantizer.refit(data, &mut coded);
+            quantizer.bits = counts.iter().map(|c| information(c)).collect();
+            let group = measure(data, &coded, &counts);
+            reached.elements += group.elements;
+            reached.bits += group.bits;
+            reached.distortion += group.distortion;
+        }
+        if std::env::var("DBG").is_ok() { println!("joint {round} lambda {lambda:.3e} rate {:.4} D {:.4e} dB {:.3}", reached.bits/reached.elements, reached.distortion/reached.elements, 10.0*(reached.distortion/reached.elements).log10()+6.0206*reached.bits/reached.elements); }
+        if let Some(before) = before {
+            let ahead = |now: f64, before: f64| (now + AHEAD * (now - before)).max(0.5 * now);
+            let then = Reached {
+                bits: ahead(reached.bits, before.bits),
+                distortion: ahead(reached.distortion, before.distortion),
+                ..reached
+            };
+            lambda *= (GAIN * goal.correction(&then)).exp2();
+        }
+        before = Some(reached);
+    }
+    Trained { groups, lambda, reached }
+}

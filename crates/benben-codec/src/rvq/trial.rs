@@ -1,0 +1,120 @@
+//! The choice between candidates, by training each briefly on a sample.
+
+use super::layout::Layout;
+use super::plan::{DB, Plan, book_bits};
+use super::random::Random;
+use super::settings::Settings;
+use super::train::{self, Data, Goal, HIGH_RATE_SLOPE, Trained};
+use std::f64::consts::LOG2_10;
+
+/// Elements that candidates are compared on, and rounds of training of single stages and of all together.
+const ELEMENTS: usize = 1 << 17;
+const STAGE_ROUNDS: usize = 10;
+const JOINT_ROUNDS: usize = 6;
+/// Corrections of the step of a grid.
+const GRID_STEPS: usize = 3;
+/// Candidates whose prior is this much worse than the best one's are not tried. Twice what the correlations of
+/// real matrices were seen to give back.
+const MARGIN: f64 = 2.0;
+/// dB above the bound that a quantizer is expected to leave.
+const LOSS: f64 = 1.5;
+
+/// The winner of the trial, the vectors that it asks for, and codebooks to go on with.
+pub(super) struct Chosen {
+    pub(super) plan: Plan,
+    pub(super) layout: Layout,
+    pub(super) data: Vec<Data>,
+    pub(super) trained: Trained,
+    /// dB above the bound, codebooks included, as far as a trial can tell.
+    score: f64,
+}
+
+/// The best plan for the goal; `spare` bits per element are to be left to the prices.
+pub(super) fn choose(
+    settings: &Settings<'_>,
+    layout: impl Fn(u8) -> Option<Layout>,
+    gather: impl Fn(&Layout) -> Vec<Data>,
+    goal: Goal,
+    spare: f64,
+) -> Option<Chosen> {
+    let rate = match goal {
+        Goal::Bits(bits) => bits,
+        Goal::Distortion(d) => {
+            let any = settings.dim.unwrap_or(1);
+            (0.5 * (variance(&gather(&layout(any)?)) / d).log2() + LOSS / DB).max(0.05)
+        }
+    };
+    let candidates = Plan::candidates(settings, &layout, rate + spare);
+    let most = candidates.first()?.prior + MARGIN;
+    let close = candidates.into_iter().filter(|c| c.prior <= most);
+    let tried = close.filter_map(|plan| {
+        let layout = layout(plan.dim)?;
+        Some(attempt(plan, layout, gather(&layout), settings, goal))
+    });
+    tried.min_by(|a, b| a.score.total_cmp(&b.score))
+}
+
+fn attempt(plan: Plan, layout: Layout, data: Vec<Data>, settings: &Settings<'_>, goal: Goal) -> Chosen {
+    let mut random = Random::new(settings.seed);
+    let sample = sample(&data, ELEMENTS, &mut random);
+    let elements = layout.elements.max(1) as f64;
+    let goal = match goal {
+        Goal::Bits(bits) => Goal::Bits((bits - plan.side_bits(&layout) / elements).max(0.1 * bits)),
+        other => other,
+    };
+    let expected = match goal {
+        Goal::Distortion(d) => d,
+        Goal::Bits(rate) => variance(&sample) * ((LOSS - DB * rate) / 10.0 * LOG2_10).exp2(),
+    };
+    let mut expected = expected.max(f64::MIN_POSITIVE);
+    let mut train = |expected: f64, rounds: usize| {
+        let start = |(all, data): (&Data, &Data)| {
+            let mut quantizer = plan.start(all, data, expected, STAGE_ROUNDS, &mut random);
+            // The prices so far are for single stages or a grid: begin with those of now.
+            let coded = quantizer.search(data, 0.0, 1);
+            quantizer.bits = quantizer.counts(&coded).iter().map(|c| train::information(c)).collect();
+            quantizer
+        };
+        let groups = data.iter().zip(&sample).map(start).collect();
+        let lambda = HIGH_RATE_SLOPE * expected;
+        train::jointly(&sample, groups, goal, lambda, rounds, settings.beam.into())
+    };
+    // The rate of a grid is set by its step, which lambda cannot make up for.
+    let steps = if plan.is_grid() { GRID_STEPS } else { 0 };
+    for _ in 0..steps {
+        expected *= goal.correction(&train(expected, 1).reached).exp2();
+    }
+    let trained = train(expected, JOINT_ROUNDS);
+
+    let books = trained.groups.iter().flat_map(|g| &g.books);
+    let side: f64 = books.clone().map(|b| book_bits(b.len(), layout.dim)).sum();
+    let words: usize = books.map(|b| b.len()).sum();
+    let reached = &trained.reached;
+    let distortion = (reached.distortion / reached.elements.max(1.0)).max(f64::MIN_POSITIVE);
+    // Codebooks fit the sample better than the rest: final prediction error (Akaike 1970), whose number of
+    // parameters per observation is that of codewords per vector.
+    let overfit = (words * layout.dim) as f64 / reached.elements.max(1.0);
+    let unseen = if reached.elements < elements { (1.0 + overfit) / (1.0 - overfit).max(0.1) } else { 1.0 };
+    let bits = reached.bits / reached.elements.max(1.0) + side / elements;
+    let score = 10.0 * (distortion * unseen).log10() + DB * bits;
+    if std::env::var("DBG").is_ok() {
+        println!("trial {plan:?} {score:.3} words {words} of {}", layout.elements);
+    }
+    Chosen { plan, layout, data, trained, score }
+}
+
+/// At most `elements` elements of all groups together.
+pub(super) fn sample(data: &[Data], elements: usize, random: &mut Random) -> Vec<Data> {
+    data.iter().map(|d| d.sample((elements / data.len() / d.dim).max(1), random)).collect()
+}
+
+/// Geometric mean over the groups of their variances.
+fn variance(data: &[Data]) -> f64 {
+    let log = |d: &Data| {
+        let n = d.values.len().max(1) as f64;
+        let mean = d.values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let square = d.values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        square.max(1e-30).log2()
+    };
+    (data.iter().map(log).sum::<f64>() / data.len().max(1) as f64).exp2()
+}
