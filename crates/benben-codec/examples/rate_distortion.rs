@@ -3,20 +3,23 @@
 //! `cargo run --release -p benben-codec --example rate_distortion -- [pvq|ternary] [FILE]`
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_possible_truncation, reason = "a report")]
 
-use benben_codec::{Fit, Target, pvq};
+use benben_codec::{Fit, Target, pvq, ternary};
 use benben_format::Result;
 use std::time::Instant;
 
 type Encode = fn(&[f32], &[u64], Target) -> Result<Fit>;
 
 fn main() -> Result<()> {
-    let codecs: [(&str, Encode); 1] = [("pvq", |v, s, t| Ok(pvq::encode(v, s, &pvq::Settings::new(t))?.1))];
+    let codecs: [(&str, Encode); 2] = [
+        ("pvq", |v, s, t| Ok(pvq::encode(v, s, &pvq::Settings::new(t))?.1)),
+        ("ternary", |v, s, t| Ok(ternary::encode_planes(v, s, &ternary::Settings::new(t))?.1)),
+    ];
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |name: &str| args.first().is_none_or(|a| a == name);
+    let wanted = |name: &str| args.first().is_none_or(|a| name == a);
     for (name, encode) in codecs.iter().filter(|c| wanted(c.0)) {
         println!("{name}: dB above the bound 2^(-2R) of a Gaussian source, side information included");
         let gaussian = gaussian(1 << 20);
-        for bits in [1.5, 2.0, 3.0, 4.0, 6.0, 8.0] {
+        for bits in [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0] {
             report("1 M Gaussian samples", &gaussian, &[1024, 1024], bits, *encode)?;
         }
         let Some(path) = args.get(1) else { continue };
@@ -25,7 +28,13 @@ fn main() -> Result<()> {
             let (mut weights, mut stored, mut error, mut energy) = (0.0, 0.0, 0.0, 0.0);
             let from = Instant::now();
             for (name, shape, values) in matrices(&file) {
-                let fit = encode(&values, &shape, Target::BitsPerWeight(bits))?;
+                let fit = match encode(&values, &shape, Target::BitsPerWeight(bits)) {
+                    Ok(fit) => fit,
+                    Err(e) => {
+                        println!("  {name} left out: {e}");
+                        continue;
+                    }
+                };
                 let squares: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
                 weights += values.len() as f64;
                 stored += fit.bits_per_weight * values.len() as f64;

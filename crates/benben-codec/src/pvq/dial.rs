@@ -53,9 +53,21 @@ impl Goal {
         start: f64,
         tries: usize,
         slack: f64,
+        trial: impl FnMut(f64) -> Result<(f64, T)>,
+    ) -> Result<Turned<T>> {
+        self.turn_above(f64::NEG_INFINITY, start, tries, slack, trial)
+    }
+
+    /// [`Goal::turn`] of a dial that stops at `stop`.
+    pub(crate) fn turn_above<T>(
+        self,
+        stop: f64,
+        start: f64,
+        tries: usize,
+        slack: f64,
         mut trial: impl FnMut(f64) -> Result<(f64, T)>,
     ) -> Result<Turned<T>> {
-        let (mut dial, mut step) = (start, 0.0);
+        let (mut dial, mut step) = (start.max(stop), 0.0);
         let (mut low, mut high) = (None, None);
         let mut best: Option<Turned<T>> = None;
         for round in 0..tries.max(1) {
@@ -73,6 +85,9 @@ impl Goal {
             if met && miss.abs() <= slack * self.value.abs() {
                 break;
             }
+            if miss <= 0.0 && dial <= stop {
+                break;
+            }
             *(if miss > 0.0 { &mut low } else { &mut high }) = Some((dial, miss));
             // Aim at the middle of the slack, on the side that meets the goal.
             let aim = self.value.abs() * slack * if self.ceiling { -0.5 } else { 0.5 };
@@ -88,7 +103,7 @@ impl Goal {
                 _ => {
                     // Doubling strides where the score hardly answers, so that a flat stretch is crossed.
                     step = (2.0 * (miss - aim)).clamp(-16.0, 16.0) + if round > 1 { step } else { 0.0 };
-                    dial + step
+                    (dial + step).max(stop)
                 }
             };
         }

@@ -60,7 +60,7 @@
 //! # Ok::<(), benben_format::Error>(())
 //! ```
 
-mod bands;
+pub(crate) mod bands;
 mod code;
 mod decode;
 pub(crate) mod dial;
