@@ -126,11 +126,14 @@ fn scalar_pack() -> Result<Vec<u8>> {
         columns: 30,
         chunk: 256,
     };
-    let negative = Scalar { integers: &[-128, 127, 3, -3], shape: &[2, 2], columns: 2, centroids: &[1], ..plain };
+    let tied = Expr::Ref { tensor: "as-f16".into(), shape: vec![20, 5, 6], dtype: Dtype::F16 };
+    let negative =
+        Scalar { integers: &[-128, 127, 3, -3], shape: &[2, 2], columns: 2, centroids: &[1], ..plain };
     pack([
         leaf("plain", Dtype::F32, &[300], scalar(&plain)?),
         leaf("full", Dtype::F32, &[20, 5, 6], scalar(&full)?),
         leaf("as-f16", Dtype::F16, &[20, 5, 6], scalar(&full)?),
+        ("as-f16-again", Dtype::F16, &[20, 5, 6][..], tied),
         leaf("symbol-255", Dtype::F32, &[2, 2], scalar(&negative)?),
     ])
 }
@@ -159,7 +162,8 @@ fn pvq_pack() -> Result<Vec<u8>> {
     let coded = groups(&p);
     p.groups = &coded;
     let first = pvq(&p)?;
-    let mut q = Pvq { head_bits: 0, bands: &[], shape: &[82, 3], dim: 3, step: 1e-3, run: 1, chunk: 1 << 16, ..p };
+    let mut q =
+        Pvq { head_bits: 0, bands: &[], shape: &[82, 3], dim: 3, step: 1e-3, run: 1, chunk: 1 << 16, ..p };
     q.classes = &[(1, 2), (10, 4096)];
     let coded = groups(&q);
     q.groups = &coded;
@@ -188,8 +192,10 @@ fn rvq_pack() -> Result<Vec<u8>> {
     // One group of three stages over vectors of 4 that cross rows; 225 elements, the last vector cut.
     let books = [codewords(1, 16, 4, 100), codewords(2, 5, 4, 40), codewords(3, 1, 4, 1 << 23)];
     let codes = [symbols(1, 57, 16), symbols(2, 57, 5), symbols(3, 57, 1)];
-    let stage = |i: usize, step, rice, tabled| Stage { step, rice, words: &books[i], tabled, symbols: &codes[i] };
-    let stages = [stage(0, 0.01, [4, 6], true), stage(1, 0.003, [0, 5], false), stage(2, 1e-9, [20, 24], false)];
+    let stage =
+        |i: usize, step, rice, tabled| Stage { step, rice, words: &books[i], tabled, symbols: &codes[i] };
+    let stages =
+        [stage(0, 0.01, [4, 6], true), stage(1, 0.003, [0, 5], false), stage(2, 1e-9, [20, 24], false)];
     let one = rvq(&[15, 15], 4, 1, &stages)?;
     // Three groups of two stages: rows of 7 vectors of 2, positions 0-1, 2-3, 4-6.
     let counts = [24, 24, 36];
@@ -199,10 +205,7 @@ fn rvq_pack() -> Result<Vec<u8>> {
         .map(|s| Stage { step: 0.25, rice: [2, 4], words: &books[s], tabled: s % 2 == 0, symbols: &codes[s] })
         .collect();
     let grouped = rvq(&[3, 4, 14], 2, 3, &stages)?;
-    pack([
-        leaf("one-group", Dtype::F32, &[15, 15], one),
-        leaf("groups", Dtype::F32, &[3, 4, 14], grouped),
-    ])
+    pack([leaf("one-group", Dtype::F32, &[15, 15], one), leaf("groups", Dtype::F32, &[3, 4, 14], grouped)])
 }
 
 fn ternary_pack() -> Result<Vec<u8>> {
@@ -250,7 +253,12 @@ fn modes_pack() -> Result<Vec<u8>> {
     }
     tensors.push(leaf("symbols", Dtype::U8, &[500], symbol_leaf(100, all)?));
     tensors.push(leaf("wider", Dtype::U8, &[600], symbol_leaf(100, wide)?));
-    tensors.push(leaf("bytes-raw", Dtype::U16, &[40], byte_leaf(Dtype::U16, 40, Chunk::new(Mode::Raw, halves))?));
+    tensors.push(leaf(
+        "bytes-raw",
+        Dtype::U16,
+        &[40],
+        byte_leaf(Dtype::U16, 40, Chunk::new(Mode::Raw, halves))?,
+    ));
     tensors.push(leaf("bytes-zstd", Dtype::U16, &[40], byte_leaf(Dtype::U16, 40, framed)?));
     let constant = Chunk::new(Mode::Const, vec![7, 9]);
     tensors.push(leaf("bytes-const", Dtype::U16, &[40], byte_leaf(Dtype::U16, 40, constant)?));
@@ -267,9 +275,8 @@ fn nodes_pack() -> Result<Vec<u8>> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Ok(Expr::Leaf(raw_bytes(Dtype::U32, &[values.len() as u64], &bytes)?))
     };
-    let mask = |shape: &[u64], bytes: &[u8]| -> Result<Node> {
-        Ok(Expr::Leaf(raw_bytes(Dtype::U8, shape, bytes)?))
-    };
+    let mask =
+        |shape: &[u64], bytes: &[u8]| -> Result<Node> { Ok(Expr::Leaf(raw_bytes(Dtype::U8, shape, bytes)?)) };
     let sparse = |shape: &[u64], group, mask, values| Expr::Sparse {
         shape: shape.into(),
         group,
@@ -277,8 +284,13 @@ fn nodes_pack() -> Result<Vec<u8>> {
         values: Box::new(values),
     };
     let half = Expr::Leaf(raw_bytes(Dtype::F16, &[4, 6], &Dtype::F16.from_f32(&[0.3; 24])?)?);
-    let tied = |tensor: &str, shape: &[u64]| Expr::Ref { tensor: tensor.into(), shape: shape.into(), dtype: Dtype::F32 };
-    let hint = Expr::Unknown { node: "hint".into(), version: 3, ancillary: Some(Box::new(node(&[4, 6], 20)?)) };
+    let tied = |tensor: &str, shape: &[u64]| Expr::Ref {
+        tensor: tensor.into(),
+        shape: shape.into(),
+        dtype: Dtype::F32,
+    };
+    let hint =
+        Expr::Unknown { node: "hint".into(), version: 3, ancillary: Some(Box::new(node(&[4, 6], 20)?)) };
     let some = |e: Node| Some(Box::new(e));
     let rotate = |seed, block, of: Node| Expr::Rotate { seed, block, of: Box::new(of) };
     let all_nodes = Expr::Scale {
@@ -292,15 +304,62 @@ fn nodes_pack() -> Result<Vec<u8>> {
     let f = Dtype::F32;
     let tensors: Vec<Tensor<'_>> = vec![
         ("sum", f, &[4, 6], Expr::Sum(vec![node(&[4, 6], 1)?, half, node(&[4, 6], 2)?])),
-        ("product", f, &[4, 2, 3], Expr::Product(vec![node(&[4, 5], 3)?, node(&[5, 3], 4)?, node(&[3, 2, 3], 5)?])),
+        (
+            "product",
+            f,
+            &[4, 2, 3],
+            Expr::Product(vec![node(&[4, 5], 3)?, node(&[5, 3], 4)?, node(&[3, 2, 3], 5)?]),
+        ),
         ("ref", f, &[4, 6], tied("sum", &[4, 6])),
-        ("sparse-elements", f, &[3, 4], sparse(&[3, 4], [1, 1], mask(&[12], &[1, 0, 0, 2, 0, 0, 0, 0, 1, 1, 0, 0])?, node(&[4], 6)?)),
-        ("sparse-groups", f, &[4, 6], sparse(&[4, 6], [2, 3], mask(&[2, 2], &[0, 1, 1, 0])?, node(&[2, 6], 7)?)),
+        (
+            "sparse-elements",
+            f,
+            &[3, 4],
+            sparse(&[3, 4], [1, 1], mask(&[12], &[1, 0, 0, 2, 0, 0, 0, 0, 1, 1, 0, 0])?, node(&[4], 6)?),
+        ),
+        (
+            "sparse-groups",
+            f,
+            &[4, 6],
+            sparse(&[4, 6], [2, 3], mask(&[2, 2], &[0, 1, 1, 0])?, node(&[2, 6], 7)?),
+        ),
         ("sparse-rows", f, &[4, 6], sparse(&[4, 6], [1, 6], mask(&[4], &[0, 1, 0, 1])?, node(&[2, 6], 8)?)),
-        ("scale-rows", f, &[4, 6], Expr::Scale { rows: some(node(&[4], 9)?), columns: None, of: Box::new(node(&[4, 6], 10)?) }),
-        ("scale-both", f, &[4, 6], Expr::Scale { rows: some(node(&[4], 11)?), columns: some(node(&[6], 12)?), of: Box::new(node(&[4, 6], 13)?) }),
-        ("permute-rows", f, &[4, 6], Expr::Permute { axis: 0, order: Box::new(words(&[2, 0, 3, 1])?), of: Box::new(node(&[4, 6], 14)?) }),
-        ("permute-columns", f, &[2, 2, 3], Expr::Permute { axis: 1, order: Box::new(words(&[5, 4, 0, 1, 3, 2])?), of: Box::new(node(&[2, 2, 3], 15)?) }),
+        (
+            "scale-rows",
+            f,
+            &[4, 6],
+            Expr::Scale { rows: some(node(&[4], 9)?), columns: None, of: Box::new(node(&[4, 6], 10)?) },
+        ),
+        (
+            "scale-both",
+            f,
+            &[4, 6],
+            Expr::Scale {
+                rows: some(node(&[4], 11)?),
+                columns: some(node(&[6], 12)?),
+                of: Box::new(node(&[4, 6], 13)?),
+            },
+        ),
+        (
+            "permute-rows",
+            f,
+            &[4, 6],
+            Expr::Permute {
+                axis: 0,
+                order: Box::new(words(&[2, 0, 3, 1])?),
+                of: Box::new(node(&[4, 6], 14)?),
+            },
+        ),
+        (
+            "permute-columns",
+            f,
+            &[2, 2, 3],
+            Expr::Permute {
+                axis: 1,
+                order: Box::new(words(&[5, 4, 0, 1, 3, 2])?),
+                of: Box::new(node(&[2, 2, 3], 15)?),
+            },
+        ),
         ("rotate", f, &[3, 96], rotate(0x0123_4567_89ab_cdef, 32, node(&[3, 96], 16)?)),
         ("rotate-whole", f, &[2, 128], rotate(7, 128, node(&[2, 128], 17)?)),
         ("ancillary", f, &[4, 6], hint),

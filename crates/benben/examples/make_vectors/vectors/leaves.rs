@@ -52,7 +52,8 @@ pub(crate) fn floats(shape: &[u64], values: &[f32]) -> Result<EncodedLeaf> {
 
 pub(crate) fn raw_planes(dtype: Dtype, shape: &[u64], bytes: &[u8], chunk: u32) -> Result<EncodedLeaf> {
     let size = dtype.size();
-    let planes: Vec<Vec<u8>> = (0..size).map(|p| bytes.iter().skip(p).step_by(size).copied().collect()).collect();
+    let planes: Vec<Vec<u8>> =
+        (0..size).map(|p| bytes.iter().skip(p).step_by(size).copied().collect()).collect();
     let tables: Vec<Table> = planes.iter().map(|p| table(p.iter().copied())).collect();
     let mut side = SideWriter::new();
     side.tables(&tables)?;
@@ -95,7 +96,8 @@ pub(crate) fn raw_float(
     let tables = tables(&symbols, classes, run);
     let mut side = SideWriter::new();
     side.tables(&tables)?;
-    let params = cbor!({"layout" => "float", "mantissa" => mantissa, "lowest" => lowest, "run" => run as u64});
+    let params =
+        cbor!({"layout" => "float", "mantissa" => mantissa, "lowest" => lowest, "run" => run as u64});
     let mut leaf = leaf("raw", dtype, shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(classes, &Model::none(), CHUNK)?);
@@ -211,12 +213,16 @@ impl Pvq<'_> {
 pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
     let symbols: Vec<u8> = p.groups.iter().map(|g| g.0).collect();
     let classes: Vec<u8> = symbols.iter().map(|&s| p.class(s)).collect();
-    let head = |(g, &c): (&(u8, u64, u64), &u8)| if p.head_bits == 0 { 0 } else { (g.2 >> p.tail_bits(c)) as u8 };
+    let head =
+        |(g, &c): (&(u8, u64, u64), &u8)| if p.head_bits == 0 { 0 } else { (g.2 >> p.tail_bits(c)) as u8 };
     let head_symbols: Vec<u8> = p.groups.iter().zip(&classes).map(head).collect();
     let gains = tables(&symbols, p.bands, p.run);
     let of = |class: u8| head_symbols.iter().zip(&classes).filter(move |h| *h.1 == class).map(|h| *h.0);
-    let heads: Vec<Table> =
-        if p.head_bits == 0 { Vec::new() } else { (0..=p.classes.len() as u8).map(|c| table(of(c))).collect() };
+    let heads: Vec<Table> = if p.head_bits == 0 {
+        Vec::new()
+    } else {
+        (0..=p.classes.len() as u8).map(|c| table(of(c))).collect()
+    };
 
     let mut side = SideWriter::new();
     side.f32(p.step);

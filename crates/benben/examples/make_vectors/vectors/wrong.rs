@@ -17,7 +17,8 @@ const COMPATIBILITY: &str = "Compatibility";
 
 /// Every case.
 pub(crate) fn packs() -> Result<Vec<MustFail>> {
-    let groups = [nodes()?, chunks()?, tables()?, raw()?, scalars()?, vectors()?, container()?];
+    let groups =
+        [nodes()?, references()?, chunks()?, tables()?, raw()?, scalars()?, vectors()?, container()?];
     Ok(groups.into_iter().flatten().collect())
 }
 
@@ -53,35 +54,102 @@ fn container() -> Result<Vec<MustFail>> {
     flipped[256 + 5] ^= 0x20;
     Ok(vec![
         read("chunk-flipped", CORRUPTION, "a bit of a chunk is flipped", flipped),
-        read("codec-unknown", COMPATIBILITY, "a codec that is not known", edited(&|p| p.set(expr, "node", "trellis"))?),
-        read("codec-version", COMPATIBILITY, "a version of a codec that is not known", edited(&|p| p.set(expr, "version", 2))?),
-        read("mode-unknown", COMPATIBILITY, "a mode of a chunk that is not known", edited(&|p| {
-            p.chunks[6] = 5;
-            Ok(())
-        })?),
-        read("tensor-2-to-the-40", "Limit", "a tensor that claims 4 TiB", edited(&|p| {
-            p.set(&["tensors", "0"], "shape", shape(&[1 << 20, 1 << 20]))?;
-            p.set(expr, "shape", shape(&[1 << 20, 1 << 20]))
-        })?),
-        read("shape-wraps", "Limit", "a shape whose elements are more than 2^64", edited(&|p| {
-            p.set(&["tensors", "0"], "shape", shape(&[1 << 40, 1 << 40]))?;
-            p.set(expr, "shape", shape(&[1 << 40, 1 << 40]))
-        })?),
-        read("rank-17", "Limit", "a tensor of 17 dimensions", edited(&|p| {
-            let dims = [vec![2, 3], vec![1; 15]].concat();
-            p.set(&["tensors", "0"], "shape", shape(&dims))?;
-            p.set(expr, "shape", shape(&dims))
-        })?),
-        read("entry-shape", CORRUPTION, "an expression of another shape than the tensor", edited(&|p| {
-            p.set(&["tensors", "0"], "shape", shape(&[3, 2]))
-        })?),
-        read("entry-dtype", CORRUPTION, "floats for a tensor of integers", edited(&|p| {
-            p.set(&["tensors", "0"], "dtype", "i32")
-        })?),
-        read("stream-items", CORRUPTION, "a stream of fewer items than the tensor", edited(&|p| {
-            p.set(&["tensors", "0"], "shape", shape(&[2, 4]))?;
-            p.set(expr, "shape", shape(&[2, 4]))
-        })?),
+        read(
+            "codec-unknown",
+            COMPATIBILITY,
+            "a codec that is not known",
+            edited(&|p| p.set(expr, "node", "trellis"))?,
+        ),
+        read(
+            "codec-version",
+            COMPATIBILITY,
+            "a version of a codec that is not known",
+            edited(&|p| p.set(expr, "version", 2))?,
+        ),
+        read(
+            "mode-unknown",
+            COMPATIBILITY,
+            "a mode of a chunk that is not known",
+            edited(&|p| {
+                p.chunks[6] = 5;
+                Ok(())
+            })?,
+        ),
+        read(
+            "tensor-2-to-the-40",
+            "Limit",
+            "a tensor that claims 4 TiB",
+            edited(&|p| {
+                p.set(&["tensors", "0"], "shape", shape(&[1 << 20, 1 << 20]))?;
+                p.set(expr, "shape", shape(&[1 << 20, 1 << 20]))
+            })?,
+        ),
+        read(
+            "shape-wraps",
+            "Limit",
+            "a shape whose elements are more than 2^64",
+            edited(&|p| {
+                p.set(&["tensors", "0"], "shape", shape(&[1 << 40, 1 << 40]))?;
+                p.set(expr, "shape", shape(&[1 << 40, 1 << 40]))
+            })?,
+        ),
+        read(
+            "rank-17",
+            "Limit",
+            "a tensor of 17 dimensions",
+            edited(&|p| {
+                let dims = [vec![2, 3], vec![1; 15]].concat();
+                p.set(&["tensors", "0"], "shape", shape(&dims))?;
+                p.set(expr, "shape", shape(&dims))
+            })?,
+        ),
+        read(
+            "entry-shape",
+            CORRUPTION,
+            "an expression of another shape than the tensor",
+            edited(&|p| p.set(&["tensors", "0"], "shape", shape(&[3, 2])))?,
+        ),
+        read(
+            "entry-dtype",
+            CORRUPTION,
+            "floats for a tensor of integers",
+            edited(&|p| p.set(&["tensors", "0"], "dtype", "i32"))?,
+        ),
+        read(
+            "stream-items",
+            CORRUPTION,
+            "a stream of fewer items than the tensor",
+            edited(&|p| {
+                p.set(&["tensors", "0"], "shape", shape(&[2, 4]))?;
+                p.set(expr, "shape", shape(&[2, 4]))
+            })?,
+        ),
+    ])
+}
+
+/// References to a tensor, `broken`, whose entry has another shape than its expression.
+fn references() -> Result<Vec<MustFail>> {
+    let six: Vec<f32> = (0..6).map(|i| i as f32).collect();
+    let to = |shape: &[u64]| Expr::Ref { tensor: "broken".into(), shape: shape.into(), dtype: Dtype::F32 };
+    let shape = |dims: &[u64]| Value::Array(dims.iter().map(|&d| d.into()).collect());
+    let with = |t: Expr<EncodedLeaf>, path: &[&str]| -> Result<Vec<u8>> {
+        let broken = ("broken", Dtype::F32, &[3, 2][..], Expr::Leaf(floats(&[3, 2], &six)?));
+        let mut parts = Parts::of(&pack([broken, ("t", Dtype::F32, &[3, 2], t), ok()?])?)?;
+        for tensor in ["0", "1"] {
+            parts.set(&["tensors", tensor], "shape", shape(&[3, 5]))?;
+        }
+        parts.set(&[&["tensors", "1", "expr"], path].concat(), "shape", shape(&[3, 5]))?;
+        parts.build()
+    };
+    let none = Expr::Sum(vec![to(&[3, 2])]);
+    Ok(vec![
+        read(
+            "ref-contradicts",
+            CORRUPTION,
+            "a reference to a tensor that is not what its entry says",
+            with(to(&[3, 2]), &[])?,
+        ),
+        read("ref-contradicts-within", CORRUPTION, "the same within a sum", with(none, &["of", "0"])?),
     ])
 }
 
@@ -133,20 +201,70 @@ fn nodes() -> Result<Vec<MustFail>> {
     let axis = Value::Map(vec![("axis".into(), 2.into())]);
     let block = |b: u64| Value::Map(vec![("seed".into(), 1.into()), ("block".into(), b.into())]);
     Ok(vec![
-        read("node-unknown", COMPATIBILITY, "a critical node that is not known, with a leaf", edited(four(critical)?, &[], "ancillary", false.into())?),
-        read("node-version", COMPATIBILITY, "a version of a node that is not known", edited(sum.clone(), &[], "version", 2.into())?),
-        read("sum-shapes", CORRUPTION, "terms of different shapes", edited(sum.clone(), &["of", "1"], "shape", shape(&[2, 8]))?),
-        read("sum-integers", CORRUPTION, "a term of integers", edited(sum, &["of", "1"], "dtype", "i32".into())?),
-        read("product-inner", CORRUPTION, "factors that do not fit each other", edited(product, &["of", "0"], "shape", shape(&[8, 1]))?),
-        read("sparse-tiles", CORRUPTION, "groups that do not tile the matrix", edited(sparse.clone(), &[], "params", group)?),
-        read("sparse-mask", CORRUPTION, "a mask of floats", edited(sparse, &["of", "0"], "dtype", "f8e5m2".into())?),
+        read(
+            "node-unknown",
+            COMPATIBILITY,
+            "a critical node that is not known, with a leaf",
+            edited(four(critical)?, &[], "ancillary", false.into())?,
+        ),
+        read(
+            "node-version",
+            COMPATIBILITY,
+            "a version of a node that is not known",
+            edited(sum.clone(), &[], "version", 2.into())?,
+        ),
+        read(
+            "sum-shapes",
+            CORRUPTION,
+            "terms of different shapes",
+            edited(sum.clone(), &["of", "1"], "shape", shape(&[2, 8]))?,
+        ),
+        read(
+            "sum-integers",
+            CORRUPTION,
+            "a term of integers",
+            edited(sum, &["of", "1"], "dtype", "i32".into())?,
+        ),
+        read(
+            "product-inner",
+            CORRUPTION,
+            "factors that do not fit each other",
+            edited(product, &["of", "0"], "shape", shape(&[8, 1]))?,
+        ),
+        read(
+            "sparse-tiles",
+            CORRUPTION,
+            "groups that do not tile the matrix",
+            edited(sparse.clone(), &[], "params", group)?,
+        ),
+        read(
+            "sparse-mask",
+            CORRUPTION,
+            "a mask of floats",
+            edited(sparse, &["of", "0"], "dtype", "f8e5m2".into())?,
+        ),
         read("sparse-kept", CORRUPTION, "a mask that keeps more groups than there are", four(counted)?),
         read("permute-position", CORRUPTION, "a position past the rows", permute(0, &[0, 1, 2, 4])?),
         read("permute-column", CORRUPTION, "a position past the columns", permute(1, &[0, 1, u32::MAX, 3])?),
         read("permute-axis", CORRUPTION, "axis 2", edited(permute(0, &[3, 2, 1, 0])?, &[], "params", axis)?),
-        read("scale-factors", CORRUPTION, "more factors than rows", edited(four(scale)?, &["of", "1"], "shape", shape(&[2, 8]))?),
-        read("rotate-block", CORRUPTION, "a block that is no power of two", edited(rotate.clone(), &[], "params", block(3))?),
-        read("rotate-block-8", CORRUPTION, "a block that does not divide the columns", edited(rotate, &[], "params", block(8))?),
+        read(
+            "scale-factors",
+            CORRUPTION,
+            "more factors than rows",
+            edited(four(scale)?, &["of", "1"], "shape", shape(&[2, 8]))?,
+        ),
+        read(
+            "rotate-block",
+            CORRUPTION,
+            "a block that is no power of two",
+            edited(rotate.clone(), &[], "params", block(3))?,
+        ),
+        read(
+            "rotate-block-8",
+            CORRUPTION,
+            "a block that does not divide the columns",
+            edited(rotate, &[], "params", block(8))?,
+        ),
     ])
 }
 
@@ -192,29 +310,89 @@ fn chunks() -> Result<Vec<MustFail>> {
     Ok(vec![
         read("rans-last-state", CORRUPTION, "a lane that does not end at 2^16", rans(&lane_31)?),
         read("rans-first-state", CORRUPTION, "a lane that begins below 2^16", rans(&|b| b[2..4].fill(0))?),
-        read("rans-words-left", CORRUPTION, "a word that no symbol takes", rans(&|b| b.extend_from_slice(&[1, 2]))?),
+        read(
+            "rans-words-left",
+            CORRUPTION,
+            "a word that no symbol takes",
+            rans(&|b| b.extend_from_slice(&[1, 2]))?,
+        ),
         read("rans-words-odd", CORRUPTION, "half a word", rans(&|b| b.push(0))?),
         read("rans-words-missing", CORRUPTION, "a word is missing", rans(&|b| b.truncate(b.len() - 2))?),
-        read("rans-states-missing", CORRUPTION, "fewer bytes than the states take", rans(&|b| b.truncate(127))?),
+        read(
+            "rans-states-missing",
+            CORRUPTION,
+            "fewer bytes than the states take",
+            rans(&|b| b.truncate(127))?,
+        ),
         read("symbols-raw-short", CORRUPTION, "a symbol is missing", one(Mode::Raw, items[1..].to_vec())?),
         read("symbols-const-two", CORRUPTION, "a constant of two bytes", one(Mode::Const, vec![1, 1])?),
         read("symbols-const-none", CORRUPTION, "a constant of no bytes", one(Mode::Const, vec![])?),
         read("packed-width-0", CORRUPTION, "fields of no bits", one(Mode::BitPacked, vec![0])?),
         read("packed-width-9", CORRUPTION, "symbols of nine bits", one(Mode::BitPacked, low(&[0; 70], 9))?),
-        read("packed-padding", CORRUPTION, "bits after the last field", one(Mode::BitPacked, edited(&packed, 27, 128))?),
-        read("packed-long", CORRUPTION, "a byte after the last field", one(Mode::BitPacked, longer(&packed))?),
+        read(
+            "packed-padding",
+            CORRUPTION,
+            "bits after the last field",
+            one(Mode::BitPacked, edited(&packed, 27, 128))?,
+        ),
+        read(
+            "packed-long",
+            CORRUPTION,
+            "a byte after the last field",
+            one(Mode::BitPacked, longer(&packed))?,
+        ),
         read("zstd-after", CORRUPTION, "a byte after the frame", one(Mode::Zstd, longer(&framed))?),
         read("zstd-cut", CORRUPTION, "half a frame", one(Mode::Zstd, framed[..framed.len() / 2].to_vec())?),
         read("zstd-three", CORRUPTION, "three symbols to a byte", one(Mode::Zstd, edited(&framed, 0, 7))?),
-        read("zstd-larger", CORRUPTION, "a frame of 16 MiB for 70 symbols", one(Mode::Zstd, [vec![1], zstd::bulk::compress(&vec![0; 16 << 20], 3)?].concat())?),
-        read("bytes-rans", CORRUPTION, "bytes in mode rans", of_leaf(byte_leaf(Dtype::U8, 70, Chunk::new(Mode::Rans, coded.clone()))?)?),
-        read("bytes-packed", CORRUPTION, "bytes in mode bit-packed", of_leaf(byte_leaf(Dtype::U8, 70, Chunk::new(Mode::BitPacked, packed.clone()))?)?),
-        read("bytes-short", CORRUPTION, "a byte is missing", of_leaf(byte_leaf(Dtype::U16, 4, Chunk::new(Mode::Raw, vec![0; 7]))?)?),
+        read(
+            "zstd-larger",
+            CORRUPTION,
+            "a frame of 16 MiB for 70 symbols",
+            one(Mode::Zstd, [vec![1], zstd::bulk::compress(&vec![0; 16 << 20], 3)?].concat())?,
+        ),
+        read(
+            "bytes-rans",
+            CORRUPTION,
+            "bytes in mode rans",
+            of_leaf(byte_leaf(Dtype::U8, 70, Chunk::new(Mode::Rans, coded.clone()))?)?,
+        ),
+        read(
+            "bytes-packed",
+            CORRUPTION,
+            "bytes in mode bit-packed",
+            of_leaf(byte_leaf(Dtype::U8, 70, Chunk::new(Mode::BitPacked, packed.clone()))?)?,
+        ),
+        read(
+            "bytes-short",
+            CORRUPTION,
+            "a byte is missing",
+            of_leaf(byte_leaf(Dtype::U16, 4, Chunk::new(Mode::Raw, vec![0; 7]))?)?,
+        ),
         read("words-raw", CORRUPTION, "words in mode raw", with_words(Mode::Raw, vec![0; 64])?),
-        read("words-const-zero", CORRUPTION, "a constant with a needless zero", with_words(Mode::Const, vec![1, 0])?),
-        read("words-const-nine", CORRUPTION, "a constant of nine bytes", with_words(Mode::Const, vec![1; 9])?),
-        read("words-width-65", CORRUPTION, "words of 65 bits", with_words(Mode::BitPacked, [vec![65], vec![0; 65]].concat())?),
-        read("words-too-large", CORRUPTION, "low bits that do not fit", with_words(Mode::BitPacked, low(&[1, 2, 3, 4, 0, 0, 0, 0], 3))?),
+        read(
+            "words-const-zero",
+            CORRUPTION,
+            "a constant with a needless zero",
+            with_words(Mode::Const, vec![1, 0])?,
+        ),
+        read(
+            "words-const-nine",
+            CORRUPTION,
+            "a constant of nine bytes",
+            with_words(Mode::Const, vec![1; 9])?,
+        ),
+        read(
+            "words-width-65",
+            CORRUPTION,
+            "words of 65 bits",
+            with_words(Mode::BitPacked, [vec![65], vec![0; 65]].concat())?,
+        ),
+        read(
+            "words-too-large",
+            CORRUPTION,
+            "low bits that do not fit",
+            with_words(Mode::BitPacked, low(&[1, 2, 3, 4, 0, 0, 0, 0], 3))?,
+        ),
     ])
 }
 
@@ -255,44 +433,95 @@ fn raw() -> Result<Vec<MustFail>> {
         }
         Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
     };
-    let float = |m: u64, lowest: u64| cbor!({"layout" => "float", "mantissa" => m, "lowest" => lowest, "run" => 4});
+    let float =
+        |m: u64, lowest: u64| cbor!({"layout" => "float", "mantissa" => m, "lowest" => lowest, "run" => 4});
     let chunked = raw_planes(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], 4)?;
     let mut uneven = raw_planes(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], 2)?;
     uneven.chunks[2] = chunked.chunks[2].clone();
     uneven.spec.streams[2] = chunked.spec.streams[2];
     Ok(vec![
-        with("raw-layout", "a layout that is not known", Dtype::U8, cbor!({"layout" => "zigzag"}), &[&[1; 4]])?,
-        with("raw-float-dtype", "layout float of integers", Dtype::U16, float(1, 1), &[&[], &[1; 4], &[0; 4]])?,
-        with("raw-float-mantissa", "more leading bits than 3", Dtype::BF16, float(4, 1), &[&[], &[1; 4], &[0; 4]])?,
-        with("raw-float-lowest", "a lowest exponent past the type", Dtype::BF16, float(2, 256), &[&[], &[1; 4], &[0; 4]])?,
-        with("raw-float-symbol", "an exponent past the type", Dtype::BF16, float(2, 255), &[&[], &[1, 2, 3, 4], &[0; 4]])?,
-        with("raw-float-rest", "a rest of too many bits", Dtype::BF16, float(2, 1), &[&[], &[1, 2, 3, 1], &[0, 64, 0, 0]])?,
-        with("raw-float-classes", "classes of one table", Dtype::BF16, float(2, 1), &[&[0], &[1, 2, 3, 1], &[0; 4]])?,
+        with(
+            "raw-layout",
+            "a layout that is not known",
+            Dtype::U8,
+            cbor!({"layout" => "zigzag"}),
+            &[&[1; 4]],
+        )?,
+        with(
+            "raw-float-dtype",
+            "layout float of integers",
+            Dtype::U16,
+            float(1, 1),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-mantissa",
+            "more leading bits than 3",
+            Dtype::BF16,
+            float(4, 1),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-lowest",
+            "a lowest exponent past the type",
+            Dtype::BF16,
+            float(2, 256),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-symbol",
+            "an exponent past the type",
+            Dtype::BF16,
+            float(2, 255),
+            &[&[], &[1, 2, 3, 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-rest",
+            "a rest of too many bits",
+            Dtype::BF16,
+            float(2, 1),
+            &[&[], &[1, 2, 3, 1], &[0, 64, 0, 0]],
+        )?,
+        with(
+            "raw-float-classes",
+            "classes of one table",
+            Dtype::BF16,
+            float(2, 1),
+            &[&[0], &[1, 2, 3, 1], &[0; 4]],
+        )?,
         read("raw-chunks-uneven", CORRUPTION, "planes of different chunks", of_leaf(uneven)?),
     ])
 }
 
 /// Leaves of codec `scalar` that contradict themselves.
 fn scalars() -> Result<Vec<MustFail>> {
-    let with = |name, why, params: Params, centroids: u64, escapes: &[u64], ranks: &[u64]| -> Result<MustFail> {
-        let mut side = SideWriter::new();
-        side.varint(centroids);
-        (0..centroids).for_each(|_| side.u8(1));
-        side.tables(&[table([1, 2, 255])])?;
-        let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
-        push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
-        push(&mut broken, symbols_of(&[])?);
-        push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
-        push(&mut broken, encode_words(&[], 1 << 18));
-        push(&mut broken, encode_words(escapes, 1 << 18));
-        push(&mut broken, encode_words(ranks, 1 << 18));
-        Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
-    };
+    let with =
+        |name, why, params: Params, centroids: u64, escapes: &[u64], ranks: &[u64]| -> Result<MustFail> {
+            let mut side = SideWriter::new();
+            side.varint(centroids);
+            (0..centroids).for_each(|_| side.u8(1));
+            side.tables(&[table([1, 2, 255])])?;
+            let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
+            push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
+            push(&mut broken, symbols_of(&[])?);
+            push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
+            push(&mut broken, encode_words(&[], 1 << 18));
+            push(&mut broken, encode_words(escapes, 1 << 18));
+            push(&mut broken, encode_words(ranks, 1 << 18));
+            Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+        };
     let params = |step: f32, low: u64, run: u64| cbor!({"step" => step, "low_bits" => low, "run" => run});
     Ok(vec![
         with("scalar-step-0", "a step of 0", params(0.0, 0, 1), 0, &[600, 700], &[0])?,
         with("scalar-step-nan", "a step that is no number", params(f32::NAN, 0, 1), 0, &[600, 700], &[0])?,
-        with("scalar-step-integer", "a step that is an integer", cbor!({"step" => 1, "low_bits" => 0, "run" => 1}), 0, &[600, 700], &[0])?,
+        with(
+            "scalar-step-integer",
+            "a step that is an integer",
+            cbor!({"step" => 1, "low_bits" => 0, "run" => 1}),
+            0,
+            &[600, 700],
+            &[0],
+        )?,
         with("scalar-low-17", "17 low bits", params(1.0, 17, 1), 0, &[600, 700], &[0])?,
         with("scalar-run-0", "runs of no rows", params(1.0, 0, 0), 0, &[600, 700], &[0])?,
         with("scalar-centroids-16", "16 centroids", params(1.0, 0, 1), 16, &[600, 700], &[0])?,
@@ -353,8 +582,18 @@ fn vectors() -> Result<Vec<MustFail>> {
     let unit = Ternary { unit: 0.0, ..trits };
     Ok(vec![
         read("pvq-index", CORRUPTION, "an index without a point", coded(&over)?),
-        read("pvq-classes", CORRUPTION, "classes whose first symbols do not rise", coded(&Pvq { classes: &[(1, 2), (1, 3)], ..p })?),
-        read("pvq-points", CORRUPTION, "more points than 2^64", coded(&Pvq { dim: 32, classes: &[(1, 30)], shape: &[64], groups: &[(0, 0, 0); 2], ..p })?),
+        read(
+            "pvq-classes",
+            CORRUPTION,
+            "classes whose first symbols do not rise",
+            coded(&Pvq { classes: &[(1, 2), (1, 3)], ..p })?,
+        ),
+        read(
+            "pvq-points",
+            CORRUPTION,
+            "more points than 2^64",
+            coded(&Pvq { dim: 32, classes: &[(1, 30)], shape: &[64], groups: &[(0, 0, 0); 2], ..p })?,
+        ),
         read("pvq-step", CORRUPTION, "a step of 2^112", coded(&Pvq { step: 2f32.powi(112), ..p })?),
         read("pvq-run", CORRUPTION, "runs of no groups", coded(&Pvq { run: 0, ..p })?),
         read("pvq-head", CORRUPTION, "a head where there are none", of_leaf(head)?),
