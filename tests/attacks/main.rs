@@ -1,12 +1,4 @@
 //! Damaged packs: an error of the right kind each time, never a panic, a wrong value, or more memory than the limits.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout,
-    reason = "a failed assumption is a failed test"
-)]
 
 use benben::{ErrorKind, Limits, ModelSource, Pack, PackedModel};
 use benben_tests::alloc::{Counting, peak_of};

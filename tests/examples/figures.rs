@@ -178,7 +178,7 @@ fn encode(codec: &str, values: &[f32], shape: &[u64], target: Target) -> Result<
         "scalar" => scalar::encode(values, shape, &scalar::Settings::new(target))?.1,
         "pvq" => pvq::encode(values, shape, &pvq::Settings::new(target))?.1,
         "rvq" => rvq::encode(values, shape, &rvq::Settings::new(target))?.1,
-        _ => ternary::encode_planes(values, shape, target)?.1,
+        _ => ternary::encode_planes(values, shape, &ternary::Settings::new(target))?.1,
     })
 }
 

@@ -1,12 +1,4 @@
 //! Memory of packing and of reading is bounded by the largest tensor, not by the model.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout,
-    reason = "a failed assumption is a failed test"
-)]
 
 use benben::{Dtype, Pack, Plan, Recipe, pack};
 use benben_tests::alloc::{Counting, peak_of};

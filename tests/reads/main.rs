@@ -1,12 +1,4 @@
 //! A pack reads what it needs and nothing else.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout,
-    reason = "a failed assumption is a failed test"
-)]
 
 use benben::{Dtype, Limits, Pack};
 use benben_format::layout::TAIL_READ;

@@ -1,12 +1,4 @@
 //! The same input, recipe and seed give the same bytes, whatever the number of threads.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout,
-    reason = "a failed assumption is a failed test"
-)]
 
 use benben_tests::model::{MadeModel, pack_to_memory, recipe_with};
 

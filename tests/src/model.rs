@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+type Change = Box<dyn Fn(&dyn Fn(usize) -> Vec<u8>, usize) -> Vec<u8> + Send + Sync>;
+
 /// A model whose tensors are generated when they are read: it can be larger than memory.
-#[derive(Debug)]
 pub struct MadeModel {
     tensors: Vec<TensorInfo>,
+    change: Change,
     metadata: BTreeMap<String, String>,
     files: Vec<SideFile>,
 }
@@ -24,7 +26,21 @@ impl MadeModel {
             source_type: dtype.to_string(),
             source_bytes: shape.iter().product::<u64>() * dtype.size() as u64,
         };
-        Self { tensors: tensors.iter().map(info).collect(), metadata: BTreeMap::new(), files: Vec::new() }
+        Self {
+            tensors: tensors.iter().map(info).collect(),
+            change: Box::new(|made, index| made(index)),
+            metadata: BTreeMap::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The same with other bytes: `change` is given what would be made of any tensor, and the tensor asked for.
+    pub fn changed(
+        mut self,
+        change: impl Fn(&dyn Fn(usize) -> Vec<u8>, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.change = Box::new(change);
+        self
     }
 
     /// The same with a file that travels along.
@@ -48,24 +64,7 @@ impl ModelSource for MadeModel {
     }
 
     fn read(&self, index: usize) -> Result<Cow<'_, [u8]>> {
-        let info = &self.tensors[index];
-        let n = usize::try_from(info.shape.iter().product::<u64>()).unwrap_or(usize::MAX);
-        let mut random = Random::new(index as u64);
-        if info.dtype.is_float() {
-            let columns = usize::try_from(*info.shape.last().unwrap_or(&1)).unwrap_or(1).max(1);
-            let mut values = random.gaussian(n);
-            // Rows of different energy, as in real matrices.
-            for (i, row) in values.chunks_mut(columns).enumerate() {
-                let scale = 0.02 * (1.0 + (i % 7) as f32);
-                row.iter_mut().for_each(|x| *x *= scale);
-            }
-            return info.dtype.from_f32(&values).map(Cow::Owned);
-        }
-        Ok(Cow::Owned(
-            (0..n * info.dtype.size())
-                .map(|i| if i % info.dtype.size() == 0 { u8::from(i % 3 == 0) } else { 0 })
-                .collect(),
-        ))
+        Ok(Cow::Owned((self.change)(&|index| made(&self.tensors[index], index), index)))
     }
 
     fn metadata(&self) -> &BTreeMap<String, String> {
@@ -79,6 +78,23 @@ impl ModelSource for MadeModel {
     fn total_bytes(&self) -> u64 {
         self.tensors.iter().map(|t| t.source_bytes).sum()
     }
+}
+
+/// Seeded bytes of one tensor.
+fn made(info: &TensorInfo, seed: usize) -> Vec<u8> {
+    let n = usize::try_from(info.shape.iter().product::<u64>()).unwrap_or(usize::MAX);
+    if !info.dtype.is_float() || info.dtype.size() == 1 {
+        let width = info.dtype.size();
+        return (0..n * width).map(|i| u8::from(i % width == 0 && i % 3 == 0)).collect();
+    }
+    let columns = usize::try_from(*info.shape.last().unwrap_or(&1)).unwrap_or(1).max(1);
+    let mut values = Random::new(seed as u64).gaussian(n);
+    // Rows of different energy, as in real matrices.
+    for (i, row) in values.chunks_mut(columns).enumerate() {
+        let scale = 0.02 * (1.0 + (i % 7) as f32);
+        row.iter_mut().for_each(|x| *x *= scale);
+    }
+    info.dtype.from_f32(&values).unwrap_or_default()
 }
 
 /// A model of a few kilobytes with every dtype family, and a recipe that uses every codec.

@@ -5,7 +5,7 @@ use benben_format::{Error, LeafSource, Result};
 use std::ops::Range;
 
 /// Names of the codecs that this build decodes.
-pub const CODECS: [&str; 5] = [raw::NAME, scalar::NAME, pvq::CODEC, rvq::NAME, ternary::NAME];
+pub const CODECS: [&str; 5] = [raw::CODEC, scalar::CODEC, pvq::CODEC, rvq::CODEC, ternary::CODEC];
 
 /// Decodes elements `range` of a leaf of any codec into `out` as f32.
 ///
@@ -13,11 +13,11 @@ pub const CODECS: [&str; 5] = [raw::NAME, scalar::NAME, pvq::CODEC, rvq::NAME, t
 /// Compatibility for a codec that this build does not know, by name; otherwise as the codec's own decoder.
 pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
     match source.spec().codec.as_str() {
-        raw::NAME => raw_values(source, range, out),
-        scalar::NAME => scalar::decode(source, range, out),
+        raw::CODEC => raw_values(source, range, out),
+        scalar::CODEC => scalar::decode(source, range, out),
         pvq::CODEC => pvq::decode(source, range, out),
-        rvq::NAME => rvq::decode(source, range, out),
-        ternary::NAME => ternary::decode(source, range, out),
+        rvq::CODEC => rvq::decode(source, range, out),
+        ternary::CODEC => ternary::decode(source, range, out),
         other => Err(Error::compatibility(format!(
             "codec {other} version {} is not known to this build, which knows {}",
             source.spec().version,

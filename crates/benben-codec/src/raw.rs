@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Name of the codec.
-pub const NAME: &str = "raw";
+pub const CODEC: &str = "raw";
 /// Version of the codec.
 pub const VERSION: u16 = 1;
 /// Bytes below which only `bytes` is tried: the tables of the others would not pay.
@@ -89,7 +89,7 @@ pub fn encode_in_chunks(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: 
             bytes.len()
         )));
     }
-    let leaf = |layout: Layout| LeafSpec::new(NAME, VERSION, dtype, shape, &layout).map(EncodedLeaf::new);
+    let leaf = |layout: Layout| LeafSpec::new(CODEC, VERSION, dtype, shape, &layout).map(EncodedLeaf::new);
     let mut plain = leaf(Layout::Bytes)?;
     let (spec, chunks) = entropy::encode_bytes(bytes, size as u8, chunk_items)?;
     plain.push(spec, chunks);
@@ -121,9 +121,9 @@ pub fn encode_in_chunks(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: 
 /// version, [`Corruption`](benben_format::ErrorKind::Corruption) where streams contradict the shape or themselves.
 pub fn decode_bytes(source: &dyn LeafSource, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != NAME || spec.version != VERSION {
+    if spec.codec != CODEC || spec.version != VERSION {
         return Err(Error::compatibility(format!(
-            "codec {} version {}, expected {NAME} version {VERSION}",
+            "codec {} version {}, expected {CODEC} version {VERSION}",
             spec.codec, spec.version
         )));
     }

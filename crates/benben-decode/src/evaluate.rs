@@ -104,7 +104,7 @@ impl Evaluator<'_> {
         match node {
             Expr::Ref { tensor, .. } => self.bytes(self.target(tensor)?),
             Expr::Unknown { ancillary: Some(operand), .. } => self.bytes(operand),
-            Expr::Leaf(leaf) if leaf.spec.codec == benben_codec::raw::NAME => {
+            Expr::Leaf(leaf) if leaf.spec.codec == benben_codec::raw::CODEC => {
                 let len = signature.bytes()?;
                 let mut out = vec![0; in_memory(len)?];
                 let elements = benben_format::element_count(&signature.shape)?;

@@ -30,11 +30,11 @@ impl Codec {
     /// Name in recipes, flags and files.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Raw => raw::NAME,
-            Self::Scalar => scalar::NAME,
+            Self::Raw => raw::CODEC,
+            Self::Scalar => scalar::CODEC,
             Self::Pvq => pvq::CODEC,
-            Self::Rvq => rvq::NAME,
-            Self::Ternary => ternary::NAME,
+            Self::Rvq => rvq::CODEC,
+            Self::Ternary => ternary::CODEC,
         }
     }
 }
@@ -185,7 +185,8 @@ impl Method {
                 leaf(rvq::encode(values, shape, &settings)?)
             }
             Codec::Ternary => {
-                let (mut planes, fit) = ternary::encode_planes(values, shape, target)?;
+                let (mut planes, fit) =
+                    ternary::encode_planes(values, shape, &ternary::Settings::new(target))?;
                 let expr = match planes.len() {
                     1 => Expr::Leaf(planes.remove(0)),
                     _ => Expr::Sum(planes.into_iter().map(Expr::Leaf).collect()),

@@ -157,7 +157,10 @@ fn quantize(
     let (expr, fit) = method.encode(values, &info.shape, target, seed)?;
     let note = match target {
         Target::RelativeMse(y) if fit.relative_mse > y * 1.0001 => {
-            Some(format!("asked for relative error {y:e}, reached {:.2e}", fit.relative_mse))
+            Some(format!("asked for relative error {y:.1e}, reached {:.1e}", fit.relative_mse))
+        }
+        Target::BitsPerWeight(b) if (fit.bits_per_weight / b - 1.0).abs() > 0.05 => {
+            Some(format!("asked for {b:.2} bits per weight, reached {:.2}", fit.bits_per_weight))
         }
         _ => None,
     };

@@ -3,7 +3,7 @@
 use crate::method::{Codec, Method};
 use crate::recipe::Recipe;
 use benben_codec::{Target, raw};
-use benben_format::{Dtype, EncodedLeaf, Error, Result, element_count, layout};
+use benben_format::{Dtype, EncodedLeaf, Error, Result, StreamSpec, element_count, layout};
 use benben_io::{ModelSource, TensorInfo};
 use serde::Serialize;
 
@@ -177,7 +177,8 @@ impl Plan {
 
 /// A travelling file as a leaf: its bytes, compressed.
 pub(crate) fn file_leaf(bytes: &[u8]) -> Result<EncodedLeaf> {
-    raw::encode(bytes, Dtype::U8, &[bytes.len() as u64])
+    // Files are read whole: the longest chunks that there are compress best.
+    raw::encode_in_chunks(bytes, Dtype::U8, &[bytes.len() as u64], StreamSpec::MAX_CHUNK_ITEMS)
 }
 
 /// The error of a target that what is stored anyway has used up.

@@ -2,16 +2,13 @@
 //!
 //! Weights have no repeats worth a match, so that what zstd can do for them is code literals (Huffman codes over
 //! bytes, decoded at gigabytes a second). The first setting tried asks for just that: level 1, matches of at least
-//! 7 bytes. A fuller level is tried beside it for bytes that do repeat: 19 up to 64 KiB, 3 above, to keep encoding
-//! fast. Frames carry no checksum (chunks have one) and no dictionary.
+//! 7 bytes. Level 19 is tried beside it where the first shows that bytes do repeat: text and tables, hardly ever weights,
+//! so that its slowness does not show. Frames carry no checksum (chunks have one) and no dictionary.
 
 use benben_format::{Error, Result};
 use std::cell::RefCell;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
-
-/// Bytes up to which level 19 is worth its time.
-const SMALL: usize = 64 * 1024;
 
 /// The smaller of a frame of literals and a fully searched frame. The second is not tried where the first shows that
 /// nothing repeats: it is hardly below the bytes' entropy then.
@@ -22,7 +19,7 @@ pub(super) fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     if literals.len() as f64 > 0.97 * entropy_bytes(bytes) {
         return Some(literals);
     }
-    let full = Compressor::new(if bytes.len() <= SMALL { 19 } else { 3 }).ok()?.compress(bytes).ok()?;
+    let full = Compressor::new(19).ok()?.compress(bytes).ok()?;
     Some(if full.len() < literals.len() { full } else { literals })
 }
 

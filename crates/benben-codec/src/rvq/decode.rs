@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use super::stored::{self, Stage};
-use super::{CODEC, Params, VERSION};
+use super::{NAME, Params, VERSION};
 use crate::entropy;
 use benben_format::{Error, ErrorKind, LeafSource, Result, StreamKind};
 use rayon::prelude::*;
@@ -22,9 +22,9 @@ const BLOCK: usize = 1 << 12;
 /// length.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != CODEC || spec.version != VERSION {
+    if spec.codec != NAME || spec.version != VERSION {
         return Err(Error::compatibility(format!(
-            "codec {} version {}, expected {CODEC} version {VERSION}",
+            "codec {} version {}, expected {NAME} version {VERSION}",
             spec.codec, spec.version
         )));
     }
@@ -81,7 +81,10 @@ fn open(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec
     let side = spec.stream(0, StreamKind::Bytes { width: 1 })?;
     let most = (count as u64).saturating_mul(stored::most_bytes(layout.dim)).min(MAX_SIDE);
     if side.items > most {
-        return Err(Error::corruption(format!("rvq: {} bytes of codebooks, at most {most} expected", side.items)));
+        return Err(Error::corruption(format!(
+            "rvq: {} bytes of codebooks, at most {most} expected",
+            side.items
+        )));
     }
     let mut bytes = vec![0; side.items as usize];
     entropy::decode_bytes(source, 0, 0..side.items, &mut bytes)?;
@@ -116,7 +119,9 @@ fn add(out: &mut [f32], lead: usize, codes: &[u8], words: &[f32], dim: usize, fi
     };
     let word = |code: u8| &words[usize::from(code) * dim..][..dim];
     let (mut out, mut codes) = (out, codes);
-    if lead > 0 && let Some((&code, rest)) = codes.split_first() {
+    if lead > 0
+        && let Some((&code, rest)) = codes.split_first()
+    {
         let (head, tail) = out.split_at_mut((dim - lead).min(out.len()));
         put(head, &word(code)[lead..]);
         (out, codes) = (tail, rest);

@@ -20,7 +20,10 @@ impl Layout {
     pub(super) fn new(shape: &[u64], dim: u8, groups: u16, kind: ErrorKind) -> Result<Self> {
         let elements = element_count(shape)?;
         if dim == 0 || groups == 0 {
-            return Err(Error::new(kind, format!("rvq: dim {dim} and groups {groups}, both must be above 0")));
+            return Err(Error::new(
+                kind,
+                format!("rvq: dim {dim} and groups {groups}, both must be above 0"),
+            ));
         }
         let (width, dim) = (u64::from(dim), usize::from(dim));
         let groups = usize::from(groups);

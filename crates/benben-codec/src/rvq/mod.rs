@@ -20,7 +20,7 @@ pub use settings::Settings;
 use serde::{Deserialize, Serialize};
 
 /// Name of the codec.
-pub const CODEC: &str = "rvq";
+pub const NAME: &str = "rvq";
 /// Version of its layout.
 pub const VERSION: u16 = 1;
 

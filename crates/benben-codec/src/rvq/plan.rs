@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::random::Random;
 use super::settings::{MAX_STAGES, Settings};
-use super::train::{Data, Quantizer};
+use super::train::{self, Data, Quantizer};
 use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
 
 /// Dimension and codebook sizes, those of the first stage first.
@@ -16,6 +16,8 @@ pub(super) struct Plan {
     pub(super) prior: f64,
 }
 
+/// Rounds of training of single stages.
+const STAGE_ROUNDS: usize = 10;
 /// dB of one bit.
 pub(super) const DB: f64 = 6.0206;
 /// dB above the bound of an entropy-coded uniform quantizer.
@@ -93,21 +95,27 @@ impl Plan {
         self.sizes.is_empty()
     }
 
-    /// First codebooks of one group from a sample of it, which leave about `distortion` for each element.
+    /// First codebooks of all groups from a sample of each, which leave about `distortion` for each element.
     pub(super) fn start(
         &self,
-        all: &Data,
-        sample: &Data,
+        all: &[Data],
+        sample: &[Data],
         distortion: f64,
-        rounds: usize,
         random: &mut Random,
-    ) -> Quantizer {
-        if self.is_grid() {
-            // Outliers need levels, and a sample does not hold them.
-            Quantizer::grid(all, 0.98 * (12.0 * distortion).sqrt())
-        } else {
-            Quantizer::staged(sample, &self.sizes, distortion, rounds, random)
-        }
+    ) -> Vec<Quantizer> {
+        let first = |(all, sample): (&Data, &Data)| {
+            let mut quantizer = if self.is_grid() {
+                // Outliers need levels, and a sample does not hold them.
+                Quantizer::grid(all, 0.98 * (12.0 * distortion).sqrt())
+            } else {
+                Quantizer::staged(sample, &self.sizes, distortion, STAGE_ROUNDS, random)
+            };
+            // The prices so far are for single stages or a grid: begin with those of now.
+            let coded = quantizer.search(sample, 0.0, 1);
+            quantizer.bits = quantizer.counts(&coded).iter().map(|c| train::information(c)).collect();
+            quantizer
+        };
+        all.iter().zip(sample).map(first).collect()
     }
 }
 

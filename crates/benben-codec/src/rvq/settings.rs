@@ -3,7 +3,7 @@
 use crate::Target;
 use benben_format::{Error, Result};
 
-/// Settings of [`encode`](super::encode). The default leaves all but the target to the encoder.
+/// Settings of [`encode`](super::encode()). [`Settings::new`] leaves all but the target to the encoder.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
     /// What to reach.
@@ -30,10 +30,11 @@ pub struct Settings<'a> {
     pub chunk_items: u32,
 }
 
-impl Default for Settings<'_> {
-    fn default() -> Self {
+impl Settings<'_> {
+    /// What is best for most tensors.
+    pub fn new(target: Target) -> Self {
         Self {
-            target: Target::BitsPerWeight(3.0),
+            target,
             dim: None,
             groups: 1,
             codebooks: None,
@@ -44,6 +45,13 @@ impl Default for Settings<'_> {
             weights: None,
             chunk_items: crate::entropy::CHUNK_ITEMS,
         }
+    }
+}
+
+impl Default for Settings<'_> {
+    /// 3 bits for each weight.
+    fn default() -> Self {
+        Self::new(Target::BitsPerWeight(3.0))
     }
 }
 

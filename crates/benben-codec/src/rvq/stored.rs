@@ -33,7 +33,12 @@ impl Stage {
         }
         words.sort();
         // Words that became equal are one word.
-        words.dedup_by(|b, a| a.0 == b.0 && { a.1 += b.1; true });
+        words.dedup_by(|b, a| {
+            a.0 == b.0 && {
+                a.1 += b.1;
+                true
+            }
+        });
         let counts: Vec<u64> = words.iter().map(|w| w.1).collect();
         let entries = words.into_iter().flat_map(|w| w.0).collect();
         Self { dim: book.dim, step, entries, table: Some(Table::from_counts(&counts)) }
@@ -53,7 +58,11 @@ impl Stage {
         let tables = std::slice::from_ref(&table);
         let coded = entropy::estimate_symbols_bytes(&[counts], tables, chunk_items);
         // A chunk of one symbol is const, whatever the table.
-        let width = if counts.iter().filter(|&&n| n > 0).count() > 1 { bits::width(self.len() as u64 - 1) } else { 0 };
+        let width = if counts.iter().filter(|&&n| n > 0).count() > 1 {
+            bits::width(self.len() as u64 - 1)
+        } else {
+            0
+        };
         let packed = counts.iter().sum::<u64>() as f64 * f64::from(width) / 8.0;
         let better = coded + (table.stored_bytes() as f64) < packed;
         self.table = better.then_some(table);

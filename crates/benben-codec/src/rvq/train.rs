@@ -82,6 +82,8 @@ pub(super) struct Coded {
     pub(super) residuals: Vec<f32>,
 }
 
+/// Most levels of a grid: finer ones than f32 tells apart are of no use.
+const MAX_LEVELS: f64 = (1u64 << 32) as f64;
 /// Rounds of Gauss-Seidel after each search; they cost little beside it.
 const SWEEPS: usize = 2;
 
@@ -171,6 +173,7 @@ impl Quantizer {
             (low, high) = (0.0, 0.0);
         }
         // Zero is a level: weights are densest there.
+        let step = step.max((high - low) / MAX_LEVELS).max(f64::MIN_POSITIVE);
         let (first, last) = ((low / step).round(), (high / step).round());
         let mut sizes = vec![];
         let mut levels = (last - first + 1.0).max(1.0);
@@ -202,7 +205,8 @@ pub(super) const HIGH_RATE_SLOPE: f64 = 2.0 * LN_2;
 
 /// -dD/dR of a vector at high rate, from the (weighted) error that is left.
 pub(super) fn slope(data: &Data, coded: &Coded) -> f64 {
-    HIGH_RATE_SLOPE * kmeans::distortion(&coded.residuals, &data.weights) / (coded.residuals.len().max(1) as f64)
+    HIGH_RATE_SLOPE * kmeans::distortion(&coded.residuals, &data.weights)
+        / (coded.residuals.len().max(1) as f64)
 }
 
 /// Bits of each symbol by how often it was used; half a use for those that were not: they may come back.
@@ -250,7 +254,7 @@ pub(super) fn jointly(
 ) -> Trained {
     let mut reached = Reached::default();
     let mut before: Option<Reached> = None;
-    for round in 0..rounds.max(1) {
+    for _ in 0..rounds.max(1) {
         reached = Reached::default();
         for (data, quantizer) in data.iter().zip(&mut groups) {
             let mut coded = quantizer.search(data, lambda, beam);
@@ -262,7 +266,6 @@ pub(super) fn jointly(
             reached.bits += group.bits;
             reached.distortion += group.distortion;
         }
-        if std::env::var("DBG").is_ok() { println!("joint {round} lambda {lambda:.3e} rate {:.4} D {:.4e} dB {:.3}", reached.bits/reached.elements, reached.distortion/reached.elements, 10.0*(reached.distortion/reached.elements).log10()+6.0206*reached.bits/reached.elements); }
         if let Some(before) = before {
             let ahead = |now: f64, before: f64| (now + AHEAD * (now - before)).max(0.5 * now);
             let then = Reached {

@@ -4,12 +4,11 @@ use super::layout::Layout;
 use super::plan::{DB, Plan, book_bits};
 use super::random::Random;
 use super::settings::Settings;
-use super::train::{self, Data, Goal, HIGH_RATE_SLOPE, Trained};
+use super::train::{self, Data, Goal, HIGH_RATE_SLOPE, Reached, Trained};
 use std::f64::consts::LOG2_10;
 
-/// Elements that candidates are compared on, and rounds of training of single stages and of all together.
+/// Elements that candidates are compared on, and rounds of training of all stages together.
 const ELEMENTS: usize = 1 << 17;
-const STAGE_ROUNDS: usize = 10;
 const JOINT_ROUNDS: usize = 6;
 /// Corrections of the step of a grid.
 const GRID_STEPS: usize = 3;
@@ -19,12 +18,13 @@ const MARGIN: f64 = 2.0;
 /// dB above the bound that a quantizer is expected to leave.
 const LOSS: f64 = 1.5;
 
-/// The winner of the trial, the vectors that it asks for, and codebooks to go on with.
+/// The winner of the trial, and codebooks to go on with.
 pub(super) struct Chosen {
     pub(super) plan: Plan,
     pub(super) layout: Layout,
-    pub(super) data: Vec<Data>,
     pub(super) trained: Trained,
+    /// Squared error of an element at the goal, as the trial predicts it.
+    pub(super) expected: f64,
     /// dB above the bound, codebooks included, as far as a trial can tell.
     score: f64,
 }
@@ -49,17 +49,17 @@ pub(super) fn choose(
     let close = candidates.into_iter().filter(|c| c.prior <= most);
     let tried = close.filter_map(|plan| {
         let layout = layout(plan.dim)?;
-        Some(attempt(plan, layout, gather(&layout), settings, goal))
+        Some(attempt(plan, layout, &gather(&layout), settings, goal))
     });
     tried.min_by(|a, b| a.score.total_cmp(&b.score))
 }
 
-fn attempt(plan: Plan, layout: Layout, data: Vec<Data>, settings: &Settings<'_>, goal: Goal) -> Chosen {
+fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, goal: Goal) -> Chosen {
     let mut random = Random::new(settings.seed);
-    let sample = sample(&data, ELEMENTS, &mut random);
+    let sample = sample(data, ELEMENTS, &mut random);
     let elements = layout.elements.max(1) as f64;
     let goal = match goal {
-        Goal::Bits(bits) => Goal::Bits((bits - plan.side_bits(&layout) / elements).max(0.1 * bits)),
+        Goal::Bits(bits) => Goal::Bits((bits - plan.side_bits(&layout) / elements).max(0.5 * bits)),
         other => other,
     };
     let expected = match goal {
@@ -68,14 +68,7 @@ fn attempt(plan: Plan, layout: Layout, data: Vec<Data>, settings: &Settings<'_>,
     };
     let mut expected = expected.max(f64::MIN_POSITIVE);
     let mut train = |expected: f64, rounds: usize| {
-        let start = |(all, data): (&Data, &Data)| {
-            let mut quantizer = plan.start(all, data, expected, STAGE_ROUNDS, &mut random);
-            // The prices so far are for single stages or a grid: begin with those of now.
-            let coded = quantizer.search(data, 0.0, 1);
-            quantizer.bits = quantizer.counts(&coded).iter().map(|c| train::information(c)).collect();
-            quantizer
-        };
-        let groups = data.iter().zip(&sample).map(start).collect();
+        let groups = plan.start(data, &sample, expected, &mut random);
         let lambda = HIGH_RATE_SLOPE * expected;
         train::jointly(&sample, groups, goal, lambda, rounds, settings.beam.into())
     };
@@ -87,20 +80,36 @@ fn attempt(plan: Plan, layout: Layout, data: Vec<Data>, settings: &Settings<'_>,
     let trained = train(expected, JOINT_ROUNDS);
 
     let books = trained.groups.iter().flat_map(|g| &g.books);
-    let side: f64 = books.clone().map(|b| book_bits(b.len(), layout.dim)).sum();
-    let words: usize = books.map(|b| b.len()).sum();
-    let reached = &trained.reached;
-    let distortion = (reached.distortion / reached.elements.max(1.0)).max(f64::MIN_POSITIVE);
-    // Codebooks fit the sample better than the rest: final prediction error (Akaike 1970), whose number of
-    // parameters per observation is that of codewords per vector.
-    let overfit = (words * layout.dim) as f64 / reached.elements.max(1.0);
-    let unseen = if reached.elements < elements { (1.0 + overfit) / (1.0 - overfit).max(0.1) } else { 1.0 };
-    let bits = reached.bits / reached.elements.max(1.0) + side / elements;
-    let score = 10.0 * (distortion * unseen).log10() + DB * bits;
-    if std::env::var("DBG").is_ok() {
-        println!("trial {plan:?} {score:.3} words {words} of {}", layout.elements);
+    let side = DB * books.map(|b| book_bits(b.len(), layout.dim)).sum::<f64>() / elements;
+    let mut score = decibels(&trained.reached);
+    if trained.reached.elements < elements {
+        // Codebooks fit the sample better than other vectors: about as much too well on the one as too badly on
+        // the others, against codebooks from everything.
+        let others = trial_of(data, &trained, settings, &mut Random::new(!settings.seed));
+        score = 0.5 * (score + decibels(&others));
     }
-    Chosen { plan, layout, data, trained, score }
+    expected *= goal.correction(&trained.reached).exp2();
+    Chosen { plan, layout, trained, expected, score: score + side }
+}
+
+/// Rate and distortion as one figure: dB above the bound of a Gaussian source of variance 1.
+fn decibels(reached: &Reached) -> f64 {
+    let elements = reached.elements.max(1.0);
+    10.0 * (reached.distortion / elements).max(f64::MIN_POSITIVE).log10() + DB * reached.bits / elements
+}
+
+/// What codebooks reach on a sample that they have not seen.
+fn trial_of(data: &[Data], trained: &Trained, settings: &Settings<'_>, random: &mut Random) -> Reached {
+    let mut all = Reached::default();
+    for (data, quantizer) in sample(data, ELEMENTS, random).iter().zip(&trained.groups) {
+        let coded = quantizer.search(data, trained.lambda, settings.beam.into());
+        let counts = quantizer.counts(&coded);
+        let prices = quantizer.bits.iter().flatten().zip(counts.iter().flatten());
+        all.bits += prices.map(|(&bits, &n)| f64::from(bits) * n as f64).sum::<f64>();
+        all.distortion += train::measure(data, &coded, &counts).distortion;
+        all.elements += data.values.len() as f64;
+    }
+    all
 }
 
 /// At most `elements` elements of all groups together.

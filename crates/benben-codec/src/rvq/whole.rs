@@ -1,12 +1,11 @@
 //! Passes over the whole tensor: refit on all vectors, store the codebooks, meet the target.
 
 use super::layout::Layout;
-use super::plan::Plan;
 use super::random::Random;
 use super::settings::Settings;
 use super::stored::{self, Stage};
-use super::train::{self, Data, Goal, Quantizer, Reached, Trained};
-use super::trial;
+use super::train::{self, Data, Goal, Quantizer, Reached};
+use super::trial::{self, Chosen};
 use crate::Target;
 use crate::entropy::{self, Table};
 use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
@@ -39,12 +38,20 @@ pub(super) struct Draft {
 
 impl Whole<'_> {
     /// Trains on a sample, then codes everything.
-    pub(super) fn code(&self, plan: &Plan, trained: Trained) -> Result<Draft> {
+    pub(super) fn code(&self, chosen: Chosen) -> Result<Draft> {
+        let Chosen { plan, trained, expected, .. } = chosen;
         let mut random = Random::new(self.settings.seed);
         let sample = trial::sample(self.data, self.settings.sample, &mut random);
         let goal = self.goal(plan.side_bits(&self.layout));
         let (rounds, beam) = (self.settings.iterations.into(), self.settings.beam.into());
-        let trained = train::jointly(&sample, trained.groups, goal, trained.lambda, rounds, beam);
+        let sampled: f64 = sample.iter().map(|d| d.values.len() as f64).sum();
+        // Codebooks of a trial are a good start, unless they have seen much less than there is: 0.2 dB at dim 8.
+        let (groups, lambda) = if sampled >= 2.0 * trained.reached.elements && !plan.is_grid() {
+            (plan.start(self.data, &sample, expected, &mut random), train::HIGH_RATE_SLOPE * expected)
+        } else {
+            (trained.groups, trained.lambda)
+        };
+        let trained = train::jointly(&sample, groups, goal, lambda, rounds, beam);
         let mut lambda = trained.lambda;
         let mut stages = Vec::new();
         for (data, mut quantizer) in self.data.iter().zip(trained.groups) {
@@ -63,7 +70,6 @@ impl Whole<'_> {
             };
             before = Some(correction);
             lambda *= (gain * correction).clamp(-2.0, 2.0).exp2();
-            if std::env::var("DBG").is_ok() { let e = draft.reached.elements; println!("whole lambda -> {lambda:.3e} rate {:.4} + {:.4} D {:.4e} sizes {:?}", draft.reached.bits/e, draft.side_bits/e, draft.reached.distortion/e, draft.stages.iter().map(|s| s.len()).collect::<Vec<_>>()); }
             let miss = self.miss(&draft);
             // The prices of the next pass are those of the tables of this one.
             stages = draft.stages.clone();
@@ -86,7 +92,10 @@ impl Whole<'_> {
     /// What symbols have to reach where everything else takes `side_bits`.
     fn goal(&self, side_bits: f64) -> Goal {
         match self.settings.target {
-            Target::BitsPerWeight(bits) => Goal::Bits(bits - side_bits / (self.layout.elements.max(1) as f64)),
+            // At least half of the bits, lest a small tensor pays for its tables and says nothing.
+            Target::BitsPerWeight(bits) => {
+                Goal::Bits((bits - side_bits / self.layout.elements.max(1) as f64).max(0.5 * bits))
+            }
             // A little below what is asked for, since only that counts as reached.
             Target::RelativeMse(y) => Goal::Distortion(0.996 * y * self.power),
         }
@@ -118,7 +127,8 @@ impl Whole<'_> {
             // there are entries: the sum of both is least where f is the number of entries per element.
             let fraction = (book.words.len() as f64 / elements).clamp(1e-5, 0.05);
             let greatest = book.words.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            let step = ((12.0 * fraction * distortion).sqrt() as f32).max(greatest / stored::MAX_ENTRY as f32);
+            let step =
+                ((12.0 * fraction * distortion).sqrt() as f32).max(greatest / stored::MAX_ENTRY as f32);
             Stage::quantize(book, counts, step.max(f32::MIN_POSITIVE))
         };
         quantizer.books.iter().zip(&counts).map(stage).collect()

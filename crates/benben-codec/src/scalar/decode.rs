@@ -1,7 +1,7 @@
 //! A `scalar` leaf to weights.
 
 use super::{
-    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, NAME, Params, RANKS, SIDE, SYMBOLS, VERSION,
+    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, CODEC, Params, RANKS, SIDE, SYMBOLS, VERSION,
     reconstruct, rows_and_columns, unzigzag,
 };
 use crate::entropy::{self, Model, SideReader, Table};
@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Corruption where the leaf contradicts itself; InvalidArgument where `out` does not fit `range`.
 pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    crate::check_codec(spec, NAME, VERSION)?;
+    crate::check_codec(spec, CODEC, VERSION)?;
     crate::check_range(spec, &range, out.len())?;
     if range.is_empty() {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::fit::{Choice, Weights};
 use super::survey::{Runs, quantize, symbol};
-use super::{ESCAPE, NAME, Params, Settings, VERSION, reconstruct, rows_and_columns, zigzag};
+use super::{ESCAPE, CODEC, Params, Settings, VERSION, reconstruct, rows_and_columns, zigzag};
 use crate::entropy::{self, CHUNK_ITEMS, Model, SideWriter};
 use crate::{Fit, Target, check_finite, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
@@ -60,7 +60,7 @@ fn write(values: &[f32], shape: &[u64], runs: &Runs, choice: &Choice) -> Result<
         _ => runs.class.iter().map(|&c| plan.table_of[usize::from(c)]).collect(),
     };
     let params = Params { step: *step, low_bits: *low_bits, run: runs.rows };
-    let mut leaf = EncodedLeaf::new(LeafSpec::new(NAME, VERSION, Dtype::F32, shape, &params)?);
+    let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);
     let push = |leaf: &mut EncodedLeaf, (spec, chunks)| leaf.push(spec, chunks);
     push(&mut leaf, entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
     push(

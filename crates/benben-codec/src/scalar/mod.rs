@@ -46,7 +46,7 @@ use crate::Target;
 use serde::{Deserialize, Serialize};
 
 /// Name in the file.
-pub const NAME: &str = "scalar";
+pub const CODEC: &str = "scalar";
 /// Version in the file.
 pub const VERSION: u16 = 1;
 /// Most tables of one leaf.
