@@ -44,13 +44,12 @@ impl Parts {
         let directory = ciborium::from_reader(&directory[..]).map_err(|e| wrong(&e.to_string()))?;
         let tables = &index[INDEX_HEADER + stored.next_multiple_of(8)..];
         let (segments, chunks) = tables.split_at(u64_at(index, 24) as usize * SEGMENT);
-        Ok(Self {
-            header: pack[..HEADER].to_vec(),
-            body: pack[HEADER..index_offset].to_vec(),
-            directory,
-            segments: segments.to_vec(),
-            chunks: chunks.to_vec(),
-        })
+        let (mut header, mut body) = (pack[..HEADER].to_vec(), pack[HEADER..index_offset].to_vec());
+        // A copy of the index would be one no more.
+        body[..u64_at(&header, 32) as usize].fill(0);
+        header[32..40].fill(0);
+        header[48..52].fill(0);
+        Ok(Self { header, body, directory, segments: segments.to_vec(), chunks: chunks.to_vec() })
     }
 
     /// The value at the end of `path`: keys of maps, numbers of arrays.
