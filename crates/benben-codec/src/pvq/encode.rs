@@ -28,11 +28,12 @@ const CURVE_SAMPLE: usize = 512;
 /// Bits for each group that leave the 64 of an index enough room for groups of large gain.
 const ROOM: f64 = 52.0;
 
-/// Encodes `values`, a tensor of `shape`, and tells what was reached.
+/// Encodes `values`, a tensor of `shape`, and tells what was reached: where the target is out of reach (a rate below
+/// what the tables of a small tensor take, for one), the nearest that there is.
 ///
 /// # Errors
-/// InvalidArgument where `values` does not fill `shape`, a value is not finite or 2^112 or more, a setting is out
-/// of its bounds, or the target cannot be met.
+/// InvalidArgument where `values` does not fill `shape`, a value is not finite or 2^112 or more, or a setting is out
+/// of its bounds.
 pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(EncodedLeaf, Fit)> {
     check(values, shape, settings)?;
     let goal = Goal::of(settings.target)?;
@@ -55,10 +56,6 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(Enc
         if short && dim > 1 {
             dim = dim * 4 / 5;
             continue;
-        }
-        let empty = matches!(settings.target, Target::BitsPerWeight(_)) && fit.relative_mse >= 1.0;
-        if !met || empty {
-            return Err(unmet(settings.target, fit, values.len()));
         }
         return Ok((leaf, fit));
     }
@@ -84,14 +81,6 @@ fn check(values: &[f32], shape: &[u64], settings: &Settings) -> Result<()> {
     values.iter().position(|v| v.is_nan() || v.abs() >= STEP_LIMIT).map_or(Ok(()), |i| {
         Err(Error::invalid(format!("value {i} is {}, expected finite values below 2^112", values[i])))
     })
-}
-
-fn unmet(target: Target, fit: Fit, elements: usize) -> Error {
-    Error::invalid(format!(
-        "pvq cannot meet {target:?} on {elements} values: the nearest is {:.3} bits for each at relative error {:.3e}",
-        fit.bits_per_weight, fit.relative_mse
-    ))
-    .with_hint("small tensors and tiny errors are better kept in their own type (codec raw)")
 }
 
 /// The largest group, at most `most`, whose points have room at `bits` for each weight; rather one that divides the

@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use super::stored::{self, Stage};
-use super::{NAME, Params, VERSION};
+use super::{CODEC, Params, VERSION};
 use crate::entropy;
 use benben_format::{Error, ErrorKind, LeafSource, Result, StreamKind};
 use rayon::prelude::*;
@@ -22,9 +22,9 @@ const BLOCK: usize = 1 << 12;
 /// length.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != NAME || spec.version != VERSION {
+    if spec.codec != CODEC || spec.version != VERSION {
         return Err(Error::compatibility(format!(
-            "codec {} version {}, expected {NAME} version {VERSION}",
+            "codec {} version {}, expected {CODEC} version {VERSION}",
             spec.codec, spec.version
         )));
     }

@@ -6,7 +6,7 @@ use super::stored::{self, Stage};
 use super::train::{Data, Goal};
 use super::trial;
 use super::whole::{Draft, Whole};
-use super::{NAME, Params, VERSION, decode};
+use super::{CODEC, Params, VERSION, decode};
 use crate::entropy;
 use crate::{Fit, Target, squared_error};
 use benben_format::{Dtype, EncodedLeaf, Error, ErrorKind, LeafSpec, Result};
@@ -142,7 +142,7 @@ fn gather(layout: &Layout, values: &[f32], scale: Scale, weights: Option<&[f32]>
 fn leaf(draft: Draft, layout: &Layout, shape: &[u64], scale: Scale) -> Result<EncodedLeaf> {
     let stages = draft.stages.len() / layout.groups;
     let params = Params { dim: layout.dim as u8, groups: layout.groups as u16, stages: stages as u8 };
-    let mut leaf = EncodedLeaf::new(LeafSpec::new(NAME, VERSION, Dtype::F32, shape, &params)?);
+    let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);
     let scaled = |s: &Stage| Stage { step: scale.up(s.step), ..s.clone() };
     let side = stored::write(&draft.stages.iter().map(scaled).collect::<Vec<_>>())?;
     let (spec, chunks) = entropy::encode_bytes(&side, 1, entropy::CHUNK_ITEMS)?;

@@ -170,3 +170,40 @@ pub(super) fn distortion(residuals: &[f32], weights: &[f32]) -> f64 {
     let sums: Vec<f64> = residuals.par_chunks(BLOCK).enumerate().map(block).collect();
     sums.iter().sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centroids_are_weighted_means_of_what_is_left() {
+        let values = [1.0, 3.0, 10.0, -2.0];
+        let weights = [3.0, 1.0, 1.0, 1.0];
+        let vectors = Vectors { dim: 1, values: &values, weights: &weights };
+        let mut book = Codebook { dim: 1, words: vec![0.0, 0.0, 7.0] };
+        let mut residuals = values.to_vec();
+        recentre(&vectors, &[0, 0, 1, 1], 1, 0, &mut book, &mut residuals);
+        assert_eq!(book.words, [1.5, 4.0, 7.0]);
+        assert_eq!(residuals, [-0.5, 1.5, 6.0, -6.0]);
+        assert_eq!(distortion(&residuals, &weights), 75.0);
+    }
+
+    #[test]
+    fn empty_clusters_move_to_the_worst_vectors() {
+        let values = [0.0, 0.1, 5.0, 0.2, 9.0];
+        let vectors = Vectors { dim: 1, values: &values, weights: &[] };
+        let mut book = Codebook { dim: 1, words: vec![0.1, 3.0, 4.0] };
+        reseed(&vectors, &[5, 0, 0], &mut book, &[-0.1, 0.0, 4.9, 0.1, 8.9]);
+        assert_eq!(book.words, [0.1, 9.0, 5.0]);
+    }
+
+    #[test]
+    fn seeds_are_distinct_while_vectors_are() {
+        let values: Vec<f32> = (0..40).map(|i| (i % 10) as f32).collect();
+        let vectors = Vectors { dim: 1, values: &values, weights: &[] };
+        let mut words = seed(&vectors, 10, &mut Random::new(3)).words;
+        words.sort_by(f32::total_cmp);
+        assert_eq!(words, (0..10).map(|i| i as f32).collect::<Vec<_>>());
+        assert_eq!(seed(&vectors, 16, &mut Random::new(3)).len(), 16);
+    }
+}

@@ -149,3 +149,68 @@ pub(super) fn search(
     );
     (codes, residuals)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rvq::random::Random;
+
+    fn cost(x: &[f32], w: &[f32], codes: &[u8], books: &[Codebook], prices: &[Vec<f32>]) -> f32 {
+        let sum = |j: usize| books.iter().zip(codes).map(|(b, &c)| b.word(c.into())[j]).sum::<f32>();
+        let error = |(j, x): (usize, &f32)| w.get(j).unwrap_or(&1.0) * (x - sum(j)) * (x - sum(j));
+        let price: f32 = prices.iter().zip(codes).map(|(p, &c)| p[usize::from(c)]).sum();
+        x.iter().enumerate().map(error).sum::<f32>() + price
+    }
+
+    /// Books of two stages of 20 and 17 words, prices, values and weights.
+    type Problem = (Vec<Codebook>, Vec<Vec<f32>>, Vec<f32>, Vec<f32>);
+
+    fn problem(dim: usize) -> Problem {
+        let mut random = Random::new(dim as u64);
+        let mut some = |n: usize, low: f64| -> Vec<f32> {
+            (0..n).map(|_| (low + (1.0 - low) * random.unit()) as f32).collect()
+        };
+        let books = [20, 17].map(|k| Codebook { dim, words: some(k * dim, -1.0) });
+        let prices = [20, 17].map(|k| some(k, 0.0));
+        (books.into(), prices.into(), some(dim * 300, -1.0), some(dim * 300, 0.1))
+    }
+
+    #[test]
+    fn one_stage_is_exhaustive_and_a_wide_beam_no_worse_than_a_narrow_one() {
+        for dim in [1, 3, 8] {
+            let (books, prices, values, some_weights) = problem(dim);
+            for weights in [&[][..], &some_weights[..]] {
+                let vectors = Vectors { dim, values: &values, weights };
+                let total = |books: &[Codebook], beam: usize| -> Vec<f32> {
+                    let (codes, residuals) = search(&vectors, books, &prices[..books.len()], beam);
+                    let each = values.chunks(dim).zip(codes.chunks(books.len())).enumerate();
+                    each.map(|(i, (x, codes))| {
+                        let sum = |j: usize| {
+                            books.iter().zip(codes).map(|(b, &c)| b.word(c.into())[j]).sum::<f32>()
+                        };
+                        let kept = &residuals[i * dim..][..dim];
+                        assert!(kept.iter().enumerate().all(|(j, r)| (x[j] - sum(j) - r).abs() < 1e-5));
+                        cost(
+                            x,
+                            vectors.weights_from(i * dim, if weights.is_empty() { 0 } else { dim }),
+                            codes,
+                            books,
+                            &prices,
+                        )
+                    })
+                    .collect()
+                };
+                let found = total(&books[..1], 1);
+                for (i, found) in found.iter().enumerate() {
+                    let (x, w) = (&values[i * dim..][..dim], weights.get(i * dim..).unwrap_or(&[]));
+                    let all = (0..20).map(|k| cost(x, w, &[k], &books[..1], &prices));
+                    let best = all.fold(f32::INFINITY, f32::min);
+                    assert!((found - best).abs() < 1e-4, "{found} {best}");
+                }
+                let sums =
+                    [1, 2, 8].map(|beam| total(&books, beam).iter().map(|&c| f64::from(c)).sum::<f64>());
+                assert!(sums[0] >= sums[1] && sums[1] >= sums[2] && sums[0] > sums[2], "{sums:?}");
+            }
+        }
+    }
+}

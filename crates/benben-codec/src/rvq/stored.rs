@@ -207,3 +207,67 @@ fn read_stage(side: &mut SideReader<'_>, dim: usize) -> Result<Stage> {
     }
     Ok(Stage { dim, step, entries, table: tables.pop() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stage() -> impl Strategy<Value = Stage> {
+        let words = (1usize..5).prop_flat_map(|dim| {
+            let entry =
+                prop_oneof![-9i32..9, -4000i32..4000, Just(MAX_ENTRY as i32), Just(-MAX_ENTRY as i32)];
+            proptest::collection::vec(proptest::collection::vec(entry, dim), 1..257)
+        });
+        (words, any::<bool>()).prop_map(|(mut words, coded)| {
+            words.sort();
+            let counts: Vec<u64> = (0..words.len() as u64).map(|i| i * i % 97 + 1).collect();
+            let table = coded.then(|| Table::from_counts(&counts));
+            Stage { dim: words[0].len(), step: 0.25, entries: words.concat(), table }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(stage in stage()) {
+            let bytes = write(std::slice::from_ref(&stage)).unwrap();
+            prop_assert!(bytes.len() as u64 <= most_bytes(stage.dim));
+            prop_assert_eq!(&read(&bytes, stage.dim, 1).unwrap()[0], &stage);
+            // Every shorter string ends too early, a longer one too late.
+            for len in (0..bytes.len()).step_by(1 + bytes.len() / 50) {
+                prop_assert!(read(&bytes[..len], stage.dim, 1).is_err());
+            }
+            prop_assert!(read(&[bytes, vec![0]].concat(), stage.dim, 1).is_err());
+        }
+
+        #[test]
+        fn noise_is_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), dim in 1usize..9) {
+            if let Ok(stages) = read(&bytes, dim, 2) {
+                prop_assert!(stages.iter().all(|s| s.step > 0.0 && s.entries.len() % dim == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_the_specification() {
+        let stage = Stage { dim: 2, step: 0.5, entries: vec![-3, 1, 2, 0], table: None };
+        let bytes = [1, 0, 0, 0, 0x3f, 2, 1, 0x9b, 2, 0];
+        assert_eq!(read(&bytes, 2, 1).unwrap(), [stage]);
+    }
+
+    #[test]
+    fn steps_and_parameters_are_checked() {
+        let stage = Stage { dim: 1, step: 1.0, entries: vec![3, 5], table: None };
+        let good = write(&[stage]).unwrap();
+        for step in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let mut bad = good.clone();
+            bad[1..5].copy_from_slice(&step.to_le_bytes());
+            assert!(read(&bad, 1, 1).is_err(), "{step}");
+        }
+        for at in [5, 6] {
+            let mut bad = good.clone();
+            bad[at] = 25;
+            assert!(read(&bad, 1, 1).is_err());
+        }
+    }
+}

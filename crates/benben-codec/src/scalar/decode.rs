@@ -1,7 +1,7 @@
 //! A `scalar` leaf to weights.
 
 use super::{
-    CLASSES, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, CODEC, Params, RANKS, SIDE, SYMBOLS, VERSION,
+    CLASSES, CODEC, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, Params, RANKS, SIDE, SYMBOLS, VERSION,
     reconstruct, rows_and_columns, unzigzag,
 };
 use crate::entropy::{self, Model, SideReader, Table};

@@ -2,7 +2,7 @@
 
 use super::fit::{Choice, Weights};
 use super::survey::{Runs, quantize, symbol};
-use super::{ESCAPE, CODEC, Params, Settings, VERSION, reconstruct, rows_and_columns, zigzag};
+use super::{CODEC, ESCAPE, Params, Settings, VERSION, reconstruct, rows_and_columns, zigzag};
 use crate::entropy::{self, CHUNK_ITEMS, Model, SideWriter};
 use crate::{Fit, Target, check_finite, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};

@@ -5,7 +5,7 @@ use super::plane::Plane;
 use super::{Settings, energy};
 use crate::pvq::dial::Goal;
 use crate::{Fit, Target};
-use benben_format::{EncodedLeaf, Error, Result};
+use benben_format::{EncodedLeaf, Result};
 use rayon::prelude::*;
 
 /// Most planes of a stack: 8 bits for weights, and as many planes again for outliers.
@@ -19,10 +19,10 @@ const AHEAD: usize = 4;
 const PLANE_BYTES: f64 = 230.0;
 
 /// Encodes `values`, a tensor of `shape`, as planes whose sum (f32 additions, in order) meets the target, and tells
-/// what was reached. The planes are as few as meet it about as well as more would.
+/// what was reached; where 16 planes do not meet it, the nearest that there is. The planes are one if that meets it, else as few as meet it about as well as more would.
 ///
 /// # Errors
-/// As [`encode`](super::encode), where no number of planes up to 16 meets the target.
+/// As [`encode`](super::encode).
 pub fn encode_planes(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(Vec<EncodedLeaf>, Fit)> {
     reach(values, shape, settings, MAX_PLANES)
 }
@@ -58,18 +58,6 @@ pub(super) fn reach(
         Ok((goal.score(fit.bits_per_weight, fit.relative_mse), (leaves, fit)))
     })?;
     let (leaves, fit) = turned.made;
-    let empty = matches!(settings.target, Target::BitsPerWeight(_)) && fit.relative_mse >= 1.0;
-    if !turned.met || empty {
-        return Err(Error::invalid(format!(
-            "{planes} ternary planes cannot meet {:?} on {} values: the nearest is {:.3} bits for each at relative \
-             error {:.3e}",
-            settings.target,
-            values.len(),
-            fit.bits_per_weight,
-            fit.relative_mse
-        ))
-        .with_hint("one plane takes up to 1.54 bits for each weight; stack more with encode_planes"));
-    }
     Ok((leaves, fit))
 }
 
@@ -107,7 +95,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// The fewest planes, at most `most`, that meet the target about as well as a few more would.
+    /// One plane if that meets the target; else the fewest, at most `most`, that meet it about as well as a few more
+    /// would.
     fn choose(sample: &Sample, rms: f64, target: Target, most: usize) -> Self {
         // What one plane more must save: half a dB, or a twentieth of the bits.
         let worth = |cost: f64| match target {
@@ -123,7 +112,8 @@ impl Plan {
                     best = Some((plan, cost));
                 }
             }
-            if best.as_ref().is_some_and(|b| planes >= b.0.planes + AHEAD) {
+            // One plane that suffices is one leaf, without a sum over it.
+            if best.as_ref().is_some_and(|b| planes == 1 || planes >= b.0.planes + AHEAD) {
                 break;
             }
         }
