@@ -1,0 +1,277 @@
+//! Packs whose container is wrong: header, index, directory, trailer. All are refused when they are opened.
+
+use super::good::front_index;
+use super::leaves::{floats, raw_bytes};
+use super::patch::{Parts, put, seal_header, u64_at};
+use super::{MustFail, pack, pack_with};
+use benben::{Dtype, Error, Result};
+use benben_format::Expr;
+use ciborium::{Value, cbor};
+
+const CORRUPTION: &str = "Corruption";
+const COMPATIBILITY: &str = "Compatibility";
+const INSUFFICIENT: &str = "InsufficientData";
+const LIMIT: &str = "Limit";
+
+/// A pack of two tensors and a file: `t`, `u`.
+fn sample() -> Result<Vec<u8>> {
+    let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    let t = ("t", Dtype::F32, &[3, 4][..], Expr::Leaf(floats(&[3, 4], &values)?));
+    let u = ("u", Dtype::U8, &[5][..], Expr::Leaf(raw_bytes(Dtype::U8, &[5], &[1, 2, 3, 4, 5])?));
+    let file = raw_bytes(Dtype::U8, &[2], b"{}")?;
+    pack_with(0, |writer| writer.file("config.json", file), [t, u])
+}
+
+/// Cases that damage the bytes of a good pack.
+fn damaged() -> Result<Vec<MustFail>> {
+    let good = sample()?;
+    let copied = front_index()?;
+    let index = u64_at(&good, good.len() - 64) as usize;
+    let change = |edit: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        edit(&mut bytes);
+        bytes
+    };
+    let sealed = |edit: &dyn Fn(&mut Vec<u8>)| {
+        change(&|b| {
+            edit(b);
+            seal_header(b);
+        })
+    };
+    let case = |name, kind, why, bytes| MustFail { name, kind, when: "open", why, bytes };
+    let text: Vec<u8> = good.iter().enumerate().filter(|(i, _)| *i != 4).map(|b| *b.1).collect();
+    let mut piped = good.clone();
+    put(&mut piped, 40, 0);
+    seal_header(&mut piped);
+    piped.truncate(good.len() - 10);
+    Ok(vec![
+        case("no-bytes", INSUFFICIENT, "there are no bytes", Vec::new()),
+        case(
+            "not-a-pack",
+            "InvalidArgument",
+            "another kind of file",
+            b"{\"model\": \"not a pack at all\"}".to_vec(),
+        ),
+        case("header-cut", INSUFFICIENT, "30 bytes of a pack", good[..30].to_vec()),
+        case("cut", INSUFFICIENT, "20 bytes are missing at the end", good[..good.len() - 20].to_vec()),
+        case(
+            "cut-with-copy",
+            INSUFFICIENT,
+            "the end is missing from the middle of a segment on",
+            copied[..800].to_vec(),
+        ),
+        case("cut-piped", INSUFFICIENT, "no end, and no length in the header", piped),
+        case("text-mode", CORRUPTION, "sent as text: carriage returns are gone", text),
+        case("header-flipped", CORRUPTION, "a bit of the header is flipped", change(&|b| b[26] ^= 1)),
+        case("major-2", COMPATIBILITY, "container version 2", sealed(&|b| b[8] = 2)),
+        case(
+            "critical-feature",
+            COMPATIBILITY,
+            "a critical feature that is not known",
+            sealed(&|b| b[20] = 1),
+        ),
+        case("header-size", CORRUPTION, "a header of 128 bytes", sealed(&|b| b[12] = 128)),
+        case(
+            "segments-unaligned",
+            CORRUPTION,
+            "segments_offset is not a multiple of 256",
+            sealed(&|b| put(b, 24, 264)),
+        ),
+        case(
+            "copy-too-long",
+            CORRUPTION,
+            "the copy of the index reaches into the segments",
+            sealed(&|b| put(b, 32, 193)),
+        ),
+        case("bytes-after", CORRUPTION, "bytes follow the end", change(&|b| b.extend_from_slice(b"more"))),
+        case("index-flipped", CORRUPTION, "a bit of the index is flipped", change(&|b| b[index + 45] ^= 16)),
+        case(
+            "root-flipped",
+            CORRUPTION,
+            "a bit of the root is flipped",
+            change(&|b| *b.iter_mut().nth_back(40).unwrap_or(&mut 0) ^= 1),
+        ),
+        case(
+            "end-magic",
+            INSUFFICIENT,
+            "the last bytes are zeros",
+            change(&|b| b.iter_mut().rev().take(8).for_each(|b| *b = 0)),
+        ),
+        case(
+            "trailer-length",
+            CORRUPTION,
+            "the trailer says another length",
+            change(&|b| {
+                let at = b.len() - 16;
+                b[at] ^= 1;
+            }),
+        ),
+        case(
+            "index-before-segments",
+            CORRUPTION,
+            "the index begins before the segments",
+            sealed(&|b| put(b, 24, 4096)),
+        ),
+    ])
+}
+
+/// Adds tensor `name`, f32 of shape [3, 4], which refers to tensor `target`.
+fn add(parts: &mut Parts, name: &str, target: &str) -> Result<()> {
+    let entry = cbor!({
+        "name" => name,
+        "dtype" => "f32",
+        "shape" => [3, 4],
+        "origin" => {"type" => "F32", "bytes" => 48},
+        "expr" => {"node" => "ref", "dtype" => "f32", "shape" => [3, 4], "params" => {"tensor" => target}},
+    });
+    parts.append(&["tensors"], entry.map_err(|e| Error::invalid(e.to_string()))?)
+}
+
+/// Cases in which every checksum fits and a field is wrong.
+fn fields() -> Result<Vec<MustFail>> {
+    let good = sample()?;
+    let case = |name, kind, why, edit: &dyn Fn(&mut Parts) -> Result<()>| -> Result<MustFail> {
+        let mut parts = Parts::of(&good)?;
+        edit(&mut parts)?;
+        Ok(MustFail { name, kind, when: "open", why, bytes: parts.build()? })
+    };
+    // The directory lists config.json (segment 0), t (1) and u (2).
+    let t = &["tensors", "0"][..];
+    let expr = &["tensors", "0", "expr"][..];
+    let streams = &["tensors", "0", "expr", "streams", "0"][..];
+    Ok(vec![
+        case("segments-overlap", CORRUPTION, "segment 1 begins within segment 0", &|p| {
+            put(&mut p.segments, 48, 0);
+            Ok(())
+        })?,
+        case("segments-apart", CORRUPTION, "256 bytes between two segments", &|p| {
+            put(&mut p.segments, 48, 258);
+            Ok(())
+        })?,
+        case("segment-past-index", CORRUPTION, "the last segment reaches into the index", &|p| {
+            put(&mut p.segments, 2 * 48 + 8, 500);
+            Ok(())
+        })?,
+        case("segment-twice", CORRUPTION, "two leaves own segment 1", &|p| {
+            p.set(&["tensors", "1", "expr"], "segment", 1)
+        })?,
+        case("segment-missing", CORRUPTION, "a leaf owns a segment that is not there", &|p| {
+            p.set(expr, "segment", 9)
+        })?,
+        case("segment-unowned", CORRUPTION, "no leaf owns segment 0", &|p| {
+            p.set(&[], "files", Value::Array(vec![]))
+        })?,
+        case("chunk-gap", CORRUPTION, "a chunk does not begin where the one before ends", &|p| {
+            p.chunks[16] = 1;
+            Ok(())
+        })?,
+        case("chunk-length", CORRUPTION, "chunks are longer than their segment", &|p| {
+            p.chunks[8] = 3;
+            Ok(())
+        })?,
+        case("chunk-unowned", CORRUPTION, "the table has a chunk too many", &|p| {
+            p.chunks.extend_from_slice(&[0; 16]);
+            Ok(())
+        })?,
+        case("chunk-missing", CORRUPTION, "a stream of more chunks than the table has", &|p| {
+            p.set(streams, "1", 1u64 << 40)
+        })?,
+        case("chunk-items-0", CORRUPTION, "chunks of no items", &|p| p.set(streams, "2", 0))?,
+        case("chunk-items-2m", CORRUPTION, "chunks of 2^21 items", &|p| p.set(streams, "2", 1 << 21))?,
+        case("stream-kind", COMPATIBILITY, "a kind of stream that is not known", &|p| {
+            p.set(streams, "0", 25)
+        })?,
+        case("name-twice", CORRUPTION, "two tensors of one name", &|p| {
+            p.set(&["tensors", "1"], "name", "t")
+        })?,
+        case("name-empty", LIMIT, "a tensor without a name", &|p| p.set(t, "name", ""))?,
+        case("name-missing", CORRUPTION, "a tensor whose name is a number", &|p| p.set(t, "name", 3))?,
+        case("file-outside", CORRUPTION, "a file that leaves its folder", &|p| {
+            p.set(&["files", "0"], "name", "../config.json")
+        })?,
+        case("file-absolute", CORRUPTION, "a file of an absolute path", &|p| {
+            p.set(&["files", "0"], "name", "/etc/config.json")
+        })?,
+        case("ref-missing", CORRUPTION, "a reference to a tensor that is not there", &|p| add(p, "v", "x"))?,
+        case("ref-itself", CORRUPTION, "a reference to itself", &|p| add(p, "v", "v"))?,
+        case("ref-cycle", CORRUPTION, "two references to each other", &|p| {
+            add(p, "v", "w")?;
+            add(p, "w", "v")
+        })?,
+        case("ref-chain", CORRUPTION, "a reference to a reference", &|p| {
+            add(p, "v", "t")?;
+            add(p, "w", "v")
+        })?,
+        case("ref-shape", CORRUPTION, "a reference of another shape", &|p| add(p, "v", "u"))?,
+        case("nested-17", LIMIT, "a leaf under 16 nodes", &|p| {
+            for _ in 0..16 {
+                p.wrap(expr, "sum")?;
+            }
+            Ok(())
+        })?,
+    ])
+}
+
+/// Cases in which the directory as it is stored is wrong.
+fn directories() -> Result<Vec<MustFail>> {
+    let parts = Parts::of(&pack([])?)?;
+    let plain = b"\xa2\x69generator\x61x\x67tensors\x80".to_vec();
+    let len = plain.len() as u64;
+    let frame = zstd::bulk::compress(&plain, 3)?;
+    let bomb = zstd::bulk::compress(&vec![0; 16 << 20], 3)?;
+    let longer = [&plain[..], b"\x00"].concat();
+    let case = |name, kind, why, index: Vec<u8>| MustFail {
+        name,
+        kind,
+        when: "open",
+        why,
+        bytes: parts.build_around(&index),
+    };
+    let mut counted = parts.index_of(&plain, len, 0);
+    counted[32] = 1;
+    let mut segment = parts.index_of(&plain, len, 0);
+    put(&mut segment, 24, u64::MAX / 48 + 2);
+    Ok(vec![
+        case(
+            "directory-coding",
+            COMPATIBILITY,
+            "a coding of the directory that is not known",
+            parts.index_of(&plain, len, 2),
+        ),
+        case(
+            "directory-claims-much",
+            LIMIT,
+            "the directory claims 2^40 bytes",
+            parts.index_of(&frame, 1 << 40, 1),
+        ),
+        case(
+            "directory-claims-more",
+            CORRUPTION,
+            "the frame is shorter than it should be",
+            parts.index_of(&frame, 200 << 20, 1),
+        ),
+        case("directory-bomb", CORRUPTION, "the frame goes on for 16 MiB", parts.index_of(&bomb, 1000, 1)),
+        case("directory-garbage", CORRUPTION, "no zstd frame", parts.index_of(&plain, len, 1)),
+        case("directory-cut", CORRUPTION, "the CBOR ends early", parts.index_of(&plain[..20], 20, 0)),
+        case("directory-longer", CORRUPTION, "a byte after the CBOR", parts.index_of(&longer, len + 1, 0)),
+        case(
+            "directory-deep",
+            CORRUPTION,
+            "a thousand arrays in each other",
+            parts.index_of(&[0x81; 1000], 1000, 0),
+        ),
+        case(
+            "index-short",
+            CORRUPTION,
+            "an index of 39 bytes",
+            parts.index_of(&plain, len, 0)[..39].to_vec(),
+        ),
+        case("chunk-count", CORRUPTION, "a chunk table shorter than its count", counted),
+        case("segment-count", CORRUPTION, "a number of segments that wraps around", segment),
+    ])
+}
+
+/// Every case.
+pub(crate) fn packs() -> Result<Vec<MustFail>> {
+    Ok([damaged()?, fields()?, directories()?].into_iter().flatten().collect())
+}

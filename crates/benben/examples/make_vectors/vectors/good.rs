@@ -1,0 +1,404 @@
+//! Packs that every reader decodes.
+
+use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
+use super::leaves::{
+    Pvq, Scalar, Stage, Ternary, floats, pvq, raw_bytes, raw_float, raw_planes, rvq, scalar, ternary,
+};
+use super::patch::Parts;
+use super::{Tensor, noise, origin, pack, pack_with, peaked};
+use benben::{Dtype, Result};
+use benben_format::{Chunk, EncodedLeaf, Expr, Mode, Writer};
+use ciborium::Value;
+
+type Node = Expr<EncodedLeaf>;
+
+/// Every good pack by its name.
+pub(crate) fn packs() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    Ok(vec![
+        ("empty", pack([])?),
+        ("raw-bytes", raw_bytes_pack()?),
+        ("raw-planes", raw_planes_pack()?),
+        ("raw-float", raw_float_pack()?),
+        ("scalar", scalar_pack()?),
+        ("pvq", pvq_pack()?),
+        ("rvq", rvq_pack()?),
+        ("ternary", ternary_pack()?),
+        ("modes", modes_pack()?),
+        ("nodes", nodes_pack()?),
+        ("piped", piped_pack()?),
+        ("front-index", front_index()?),
+        ("plain-directory", Parts::of(&piped_pack()?)?.build()?),
+        ("later-minor", later_minor()?),
+    ])
+}
+
+fn leaf<'a>(name: &'a str, dtype: Dtype, shape: &'a [u64], leaf: EncodedLeaf) -> Tensor<'a> {
+    (name, dtype, shape, Expr::Leaf(leaf))
+}
+
+fn raw_bytes_pack() -> Result<Vec<u8>> {
+    let words: Vec<u8> = [1.0f32.to_bits(), 0x8000_0000, 0x7fc0_1234, 0xff80_0000, 1, 0x7fa0_0001]
+        .iter()
+        .flat_map(|b| b.to_le_bytes())
+        .collect();
+    let integers: Vec<u8> = [i64::MIN, -1, 0, i64::MAX].iter().flat_map(|i| i.to_le_bytes()).collect();
+    let raw = |name, dtype, shape: &'static [u64], bytes: &[u8]| -> Result<Tensor<'static>> {
+        Ok(leaf(name, dtype, shape, raw_bytes(dtype, shape, bytes)?))
+    };
+    let tensors = [
+        raw("f32", Dtype::F32, &[2, 3], &words)?,
+        raw("i64", Dtype::I64, &[4], &integers)?,
+        raw("bool", Dtype::Bool, &[2, 2], &[1, 0, 0, 1])?,
+        raw("scalar", Dtype::F16, &[], &[0, 0x3c])?,
+        raw("none", Dtype::F32, &[0, 3], &[])?,
+        raw("constant", Dtype::BF16, &[5, 7], &[0x80, 0x3f].repeat(35))?,
+        raw("name with spaces, \u{e9} and \u{1f355}", Dtype::U8, &[3], &[1, 2, 3])?,
+    ];
+    let files = |writer: &mut Writer<_>| {
+        writer.metadata("license", "none");
+        writer.recipe("version = 1\n");
+        writer.file("config.json", raw_bytes(Dtype::U8, &[2], b"{}")?)?;
+        let text = b"a file in a folder, a file in a folder, a file in a folder\n";
+        writer.file("folder/notes.txt", raw_bytes(Dtype::U8, &[59], text)?)
+    };
+    pack_with(0, files, tensors)
+}
+
+fn raw_planes_pack() -> Result<Vec<u8>> {
+    let words: Vec<u8> = (0..100).flat_map(|i| i64::from(peaked(i) * 50).to_le_bytes()).collect();
+    let halves: Vec<u8> = (0..300).flat_map(|i| (noise(i) as u16 & 0x3ff).to_le_bytes()).collect();
+    pack([
+        leaf("i64", Dtype::I64, &[10, 10], raw_planes(Dtype::I64, &[10, 10], &words, 64)?),
+        leaf("u16", Dtype::U16, &[300], raw_planes(Dtype::U16, &[300], &halves, 1 << 18)?),
+    ])
+}
+
+/// Weights of rows of unequal size, exact in f32.
+fn weights(n: u64, columns: u64) -> Vec<f32> {
+    (0..n).map(|i| peaked(i) as f32 * 0.0117 * (1 << (3 * (i / columns % 2))) as f32).collect()
+}
+
+fn raw_float_pack() -> Result<Vec<u8>> {
+    let values = weights(512, 64);
+    let classes = [0, 1, 0, 1, 0, 1, 0, 1];
+    let float = |name, dtype: Dtype, m, classes: &[u8]| -> Result<Tensor<'static>> {
+        let bytes = match dtype {
+            Dtype::F8E4M3 | Dtype::F8E5M2 => (0..512).map(|i| (noise(i) & 0xbf) as u8).collect(),
+            d => d.from_f32(&values)?,
+        };
+        Ok(leaf(name, dtype, &[8, 64], raw_float(dtype, &[8, 64], &bytes, m, classes, 64, 200)?))
+    };
+    pack([
+        float("f32", Dtype::F32, 2, &classes)?,
+        float("f32-m0", Dtype::F32, 0, &[])?,
+        float("f16", Dtype::F16, 3, &[])?,
+        float("bf16", Dtype::BF16, 2, &classes)?,
+        float("f64", Dtype::F64, 1, &[])?,
+        float("f8e4m3", Dtype::F8E4M3, 3, &[])?,
+        float("f8e5m2", Dtype::F8E5M2, 2, &[])?,
+    ])
+}
+
+fn scalar_pack() -> Result<Vec<u8>> {
+    let small: Vec<i32> = (0..300).map(peaked).collect();
+    // One in 97 escapes.
+    let far = |i: u64| if i % 97 == 5 { 5000 } else { 0 };
+    let wide: Vec<i32> = (0..600).map(|i| peaked(i) * 9 + (noise(i) % 9) as i32 - far(i)).collect();
+    let plain = Scalar {
+        shape: &[300],
+        step: 0.0625,
+        low_bits: 0,
+        centroids: &[],
+        integers: &small,
+        classes: &[],
+        run: 1,
+        columns: 300,
+        chunk: 1 << 18,
+    };
+    let full = Scalar {
+        shape: &[20, 5, 6],
+        step: 0.3,
+        low_bits: 2,
+        centroids: &[-9, 4, 0, 127, -128],
+        integers: &wide,
+        classes: &[0, 2, 1, 0, 1, 2, 2],
+        run: 3,
+        columns: 30,
+        chunk: 256,
+    };
+    let tied = Expr::Ref { tensor: "as-f16".into(), shape: vec![20, 5, 6], dtype: Dtype::F16 };
+    let negative =
+        Scalar { integers: &[-128, 127, 3, -3], shape: &[2, 2], columns: 2, centroids: &[1], ..plain };
+    pack([
+        leaf("plain", Dtype::F32, &[300], scalar(&plain)?),
+        leaf("full", Dtype::F32, &[20, 5, 6], scalar(&full)?),
+        leaf("as-f16", Dtype::F16, &[20, 5, 6], scalar(&full)?),
+        ("as-f16-again", Dtype::F16, &[20, 5, 6][..], tied),
+        leaf("symbol-255", Dtype::F32, &[2, 2], scalar(&negative)?),
+    ])
+}
+
+fn pvq_pack() -> Result<Vec<u8>> {
+    let mut p = Pvq {
+        shape: &[13, 50],
+        dim: 8,
+        step: 0.125,
+        head_bits: 5,
+        classes: &[(2, 1), (5, 3), (20, 9), (70, 40)],
+        groups: &[],
+        bands: &[0, 1, 1, 0, 2, 0, 1, 2, 0],
+        run: 10,
+        chunk: 32,
+    };
+    // 650 elements: 82 groups, the last cut.
+    let groups = |p: &Pvq<'_>| -> Vec<(u8, u64, u64)> {
+        let group = |i: u64| {
+            let symbol = (noise(i) % 24 + if i % 9 == 0 { 60 } else { 0 }) as u8;
+            let open = if symbol < 64 { 0 } else { noise(i + 1000) & ((1 << (symbol / 16 - 2)) - 1) };
+            (symbol, open, noise(i + 2000) % p.points(p.class(symbol)))
+        };
+        (0..82).map(group).collect()
+    };
+    let coded = groups(&p);
+    p.groups = &coded;
+    let first = pvq(&p)?;
+    let mut q =
+        Pvq { head_bits: 0, bands: &[], shape: &[82, 3], dim: 3, step: 1e-3, run: 1, chunk: 1 << 16, ..p };
+    q.classes = &[(1, 2), (10, 4096)];
+    let coded = groups(&q);
+    q.groups = &coded;
+    let zeros = Pvq { shape: &[40], groups: &[(0, 0, 0); 5], classes: &[], bands: &[], head_bits: 0, ..q };
+    let zeros = Pvq { dim: 8, ..zeros };
+    pack([
+        leaf("heads", Dtype::F32, &[13, 50], first),
+        leaf("tails", Dtype::F32, &[82, 3], pvq(&q)?),
+        leaf("zeros", Dtype::F32, &[40], pvq(&zeros)?),
+    ])
+}
+
+/// `count` codewords of `dim` entries up to `most`, sorted.
+fn codewords(seed: u64, count: u64, dim: u64, most: i64) -> Vec<Vec<i32>> {
+    let entry = |i: u64| (noise(seed * 1000 + i) % (2 * most as u64 + 1)) as i64 - most;
+    let mut words: Vec<Vec<i32>> =
+        (0..count).map(|w| (0..dim).map(|i| entry(w * dim + i) as i32).collect()).collect();
+    words.sort();
+    words
+}
+
+fn rvq_pack() -> Result<Vec<u8>> {
+    let symbols = |seed: u64, n: u64, size: u64| -> Vec<u8> {
+        (0..n).map(|i| (noise(seed * 7919 + i) % size).min(noise(seed * 7907 + i) % size) as u8).collect()
+    };
+    // One group of three stages over vectors of 4 that cross rows; 225 elements, the last vector cut.
+    let books = [codewords(1, 16, 4, 100), codewords(2, 5, 4, 40), codewords(3, 1, 4, 1 << 23)];
+    let codes = [symbols(1, 57, 16), symbols(2, 57, 5), symbols(3, 57, 1)];
+    let stage =
+        |i: usize, step, rice, tabled| Stage { step, rice, words: &books[i], tabled, symbols: &codes[i] };
+    let stages =
+        [stage(0, 0.01, [4, 6], true), stage(1, 0.003, [0, 5], false), stage(2, 1e-9, [20, 24], false)];
+    let one = rvq(&[15, 15], 4, 1, &stages)?;
+    // Three groups of two stages: rows of 7 vectors of 2, positions 0-1, 2-3, 4-6.
+    let counts = [24, 24, 36];
+    let books: Vec<_> = (0..6).map(|s| codewords(10 + s, 8, 2, 30)).collect();
+    let codes: Vec<_> = (0..6).map(|s| symbols(10 + s, counts[s as usize / 2], 8)).collect();
+    let stages: Vec<Stage<'_>> = (0..6)
+        .map(|s| Stage { step: 0.25, rice: [2, 4], words: &books[s], tabled: s % 2 == 0, symbols: &codes[s] })
+        .collect();
+    let grouped = rvq(&[3, 4, 14], 2, 3, &stages)?;
+    pack([leaf("one-group", Dtype::F32, &[15, 15], one), leaf("groups", Dtype::F32, &[3, 4, 14], grouped)])
+}
+
+fn ternary_pack() -> Result<Vec<u8>> {
+    let trit = |i: u64| if noise(i) % 1000 < 885 { 0 } else { 1 + (noise(i) >> 40) as u8 % 2 };
+    let trits: Vec<u8> = (0..990).map(trit).collect();
+    let levels: Vec<u8> = (0..20).map(|i| if i == 3 { 0 } else { 100 + (noise(i) % 40) as u8 }).collect();
+    let symbols = Ternary {
+        shape: &[30, 33],
+        unit: 1e-4,
+        level_run: 99,
+        levels: &levels,
+        trits: &trits,
+        run: 330,
+        bands: &[0, 1, 1],
+    };
+    let dictionary = Ternary { run: 33, bands: &[], unit: 0.001, ..symbols };
+    let single = Ternary { bands: &[], ..symbols };
+    pack([
+        leaf("symbols", Dtype::F32, &[30, 33], ternary(&symbols, false)?),
+        leaf("one-table", Dtype::F32, &[30, 33], ternary(&single, false)?),
+        leaf("dictionary", Dtype::F32, &[30, 33], ternary(&dictionary, true)?),
+    ])
+}
+
+fn modes_pack() -> Result<Vec<u8>> {
+    let items: Vec<u8> = (0..200).map(|i| (noise(i) % 4).min(noise(i + 500) % 4) as u8).collect();
+    let (a, b) = items.split_at(100);
+    let ones = [1; 100];
+    let symbols = |mode, s: &[u8], bits| symbols(mode, s, bits, &four());
+    let halves: Vec<u8> = (0..40u16).flat_map(|i| (i % 3 * 1000).to_le_bytes()).collect();
+    let framed = Chunk::new(Mode::Zstd, zstd::bulk::compress(&halves, 3)?);
+    let all = vec![
+        symbols(Mode::Raw, a, 8)?,
+        symbols(Mode::Const, &ones, 8)?,
+        symbols(Mode::BitPacked, b, 2)?,
+        symbols(Mode::Zstd, a, 2)?,
+        symbols(Mode::Rans, b, 8)?,
+    ];
+    let (mut tensors, mut wide) = (Vec::new(), Vec::new());
+    for bits in [3, 5, 7, 8] {
+        wide.push(symbols(Mode::BitPacked, a, bits)?);
+    }
+    for bits in [4, 8] {
+        wide.push(symbols(Mode::Zstd, b, bits)?);
+    }
+    tensors.push(leaf("symbols", Dtype::U8, &[500], symbol_leaf(100, all)?));
+    tensors.push(leaf("wider", Dtype::U8, &[600], symbol_leaf(100, wide)?));
+    tensors.push(leaf(
+        "bytes-raw",
+        Dtype::U16,
+        &[40],
+        byte_leaf(Dtype::U16, 40, Chunk::new(Mode::Raw, halves))?,
+    ));
+    tensors.push(leaf("bytes-zstd", Dtype::U16, &[40], byte_leaf(Dtype::U16, 40, framed)?));
+    let constant = Chunk::new(Mode::Const, vec![7, 9]);
+    tensors.push(leaf("bytes-const", Dtype::U16, &[40], byte_leaf(Dtype::U16, 40, constant)?));
+    pack(tensors)
+}
+
+fn nodes_pack() -> Result<Vec<u8>> {
+    let node = |shape: &[u64], seed: u64| -> Result<Node> {
+        let n = benben_format::element_count(shape)?;
+        let values: Vec<f32> = (0..n).map(|i| peaked(seed * 4096 + i) as f32 / 3.0).collect();
+        Ok(Expr::Leaf(floats(shape, &values)?))
+    };
+    let words = |values: &[u32]| -> Result<Node> {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Ok(Expr::Leaf(raw_bytes(Dtype::U32, &[values.len() as u64], &bytes)?))
+    };
+    let mask =
+        |shape: &[u64], bytes: &[u8]| -> Result<Node> { Ok(Expr::Leaf(raw_bytes(Dtype::U8, shape, bytes)?)) };
+    let sparse = |shape: &[u64], group, mask, values| Expr::Sparse {
+        shape: shape.into(),
+        group,
+        mask: Box::new(mask),
+        values: Box::new(values),
+    };
+    let half = Expr::Leaf(raw_bytes(Dtype::F16, &[4, 6], &Dtype::F16.from_f32(&[0.3; 24])?)?);
+    let tied = |tensor: &str, shape: &[u64]| Expr::Ref {
+        tensor: tensor.into(),
+        shape: shape.into(),
+        dtype: Dtype::F32,
+    };
+    let hint =
+        Expr::Unknown { node: "hint".into(), version: 3, ancillary: Some(Box::new(node(&[4, 6], 20)?)) };
+    let some = |e: Node| Some(Box::new(e));
+    let rotate = |seed, block, of: Node| Expr::Rotate { seed, block, of: Box::new(of) };
+    let all_nodes = Expr::Scale {
+        rows: some(node(&[4], 21)?),
+        columns: None,
+        of: Box::new(Expr::Sum(vec![
+            tied("sum", &[4, 6]),
+            rotate(5, 2, Expr::Product(vec![node(&[4, 2], 22)?, node(&[2, 6], 23)?])),
+        ])),
+    };
+    let f = Dtype::F32;
+    let tensors: Vec<Tensor<'_>> = vec![
+        ("sum", f, &[4, 6], Expr::Sum(vec![node(&[4, 6], 1)?, half, node(&[4, 6], 2)?])),
+        (
+            "product",
+            f,
+            &[4, 2, 3],
+            Expr::Product(vec![node(&[4, 5], 3)?, node(&[5, 3], 4)?, node(&[3, 2, 3], 5)?]),
+        ),
+        ("ref", f, &[4, 6], tied("sum", &[4, 6])),
+        (
+            "sparse-elements",
+            f,
+            &[3, 4],
+            sparse(&[3, 4], [1, 1], mask(&[12], &[1, 0, 0, 2, 0, 0, 0, 0, 1, 1, 0, 0])?, node(&[4], 6)?),
+        ),
+        (
+            "sparse-groups",
+            f,
+            &[4, 6],
+            sparse(&[4, 6], [2, 3], mask(&[2, 2], &[0, 1, 1, 0])?, node(&[2, 6], 7)?),
+        ),
+        ("sparse-rows", f, &[4, 6], sparse(&[4, 6], [1, 6], mask(&[4], &[0, 1, 0, 1])?, node(&[2, 6], 8)?)),
+        (
+            "scale-rows",
+            f,
+            &[4, 6],
+            Expr::Scale { rows: some(node(&[4], 9)?), columns: None, of: Box::new(node(&[4, 6], 10)?) },
+        ),
+        (
+            "scale-both",
+            f,
+            &[4, 6],
+            Expr::Scale {
+                rows: some(node(&[4], 11)?),
+                columns: some(node(&[6], 12)?),
+                of: Box::new(node(&[4, 6], 13)?),
+            },
+        ),
+        (
+            "permute-rows",
+            f,
+            &[4, 6],
+            Expr::Permute {
+                axis: 0,
+                order: Box::new(words(&[2, 0, 3, 1])?),
+                of: Box::new(node(&[4, 6], 14)?),
+            },
+        ),
+        (
+            "permute-columns",
+            f,
+            &[2, 2, 3],
+            Expr::Permute {
+                axis: 1,
+                order: Box::new(words(&[5, 4, 0, 1, 3, 2])?),
+                of: Box::new(node(&[2, 2, 3], 15)?),
+            },
+        ),
+        ("rotate", f, &[3, 96], rotate(0x0123_4567_89ab_cdef, 32, node(&[3, 96], 16)?)),
+        ("rotate-whole", f, &[2, 128], rotate(7, 128, node(&[2, 128], 17)?)),
+        ("ancillary", f, &[4, 6], hint),
+        ("nested", Dtype::BF16, &[4, 6], all_nodes),
+    ];
+    pack(tensors)
+}
+
+/// Two tensors.
+fn two() -> Result<[Tensor<'static>; 2]> {
+    let second: Vec<f32> = (0..24).map(|i| i as f32 * 0.5).collect();
+    Ok([
+        leaf("first", Dtype::U8, &[3], raw_bytes(Dtype::U8, &[3], &[1, 2, 3])?),
+        leaf("second", Dtype::F32, &[4, 6], floats(&[4, 6], &second)?),
+    ])
+}
+
+/// A pack written in order, without going back: its header does not know its length.
+fn piped_pack() -> Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new(), "make_vectors", 0)?;
+    for (name, dtype, shape, expr) in two()? {
+        writer.tensor(name, dtype, shape, origin(dtype, shape)?, expr)?;
+    }
+    Ok(writer.finish()?.0)
+}
+
+/// A pack with a copy of its index at the front.
+pub(crate) fn front_index() -> Result<Vec<u8>> {
+    pack_with(700, |_| Ok(()), two()?)
+}
+
+/// What a later minor version may look like: its minor number, an ancillary feature, keys that are not known.
+fn later_minor() -> Result<Vec<u8>> {
+    let mut parts = Parts::of(&pack(two()?)?)?;
+    parts.header[10] = 9;
+    parts.header[16] = 5;
+    parts.set(&[], "later", Value::Array(vec![Value::Null, Value::Bool(true)]))?;
+    parts.set(&["tensors", "0"], "later", Value::from(1))?;
+    parts.set(&["tensors", "0", "origin"], "later", Value::from(2))?;
+    parts.set(&["tensors", "0", "expr"], "later", Value::from("text"))?;
+    parts.build()
+}
