@@ -19,6 +19,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Print JSON on stdout instead of tables
     #[arg(long, global = true)]
@@ -58,7 +59,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct RecipeArgs {
     /// How faithful [default: balanced]
-    #[arg(long, value_name = "NAME", value_parser = PRESETS.map(|p| p.name), help = preset_help(), conflicts_with = "recipe")]
+    #[arg(long, value_name = "NAME", value_parser = PRESETS.map(|p| p.name), hide_possible_values = true, help = preset_help(), conflicts_with = "recipe")]
     pub(crate) preset: Option<String>,
     /// Bits per weight that the whole file is to come to, everything counted
     #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset"])]

@@ -14,6 +14,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "predictions are rounded to whole bytes")]
 
 mod method;
+mod order;
 mod pack;
 mod plan;
 mod recipe;

@@ -40,13 +40,14 @@ pub fn pack(
         Packer { plan, writer, budget: Budget::new(plan), seen: HashMap::new(), tensors: Vec::new() };
     let total = plan.weights();
     let mut done = 0;
-    for (i, info) in model.tensors().iter().enumerate() {
+    for (i, planned) in plan.tensors.iter().enumerate() {
+        let info = &model.tensors()[planned.position];
         if observer(Progress { item: &info.name, done, total }).is_break() {
             return Err(Error::interrupted());
         }
-        let bytes = model.read(i)?;
+        let bytes = model.read(planned.position)?;
         packer.tensor(i, info, &bytes).map_err(|e| e.in_tensor(&info.name))?;
-        done += plan.tensors[i].elements;
+        done += planned.elements;
     }
     let (_, written) = packer.writer.finish_in_place()?;
     let _ = observer(Progress { item: "", done: total, total });

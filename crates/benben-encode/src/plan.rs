@@ -1,6 +1,7 @@
 //! A recipe settled for one model: what each tensor gets, and what that is expected to come to.
 
 use crate::method::{Codec, Method};
+use crate::order::execution_order;
 use crate::recipe::Recipe;
 use benben_codec::{Target, raw};
 use benben_format::{Dtype, EncodedLeaf, Error, Result, StreamSpec, element_count, layout};
@@ -21,6 +22,9 @@ pub enum Treatment {
 /// One tensor of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Planned {
+    /// Position in the source.
+    #[serde(skip)]
+    pub position: usize,
     /// Its name.
     pub name: String,
     /// Outermost dimension first.
@@ -87,7 +91,9 @@ impl Plan {
         let matchers = recipe.rules.iter().map(|r| Ok((r.matcher()?, r))).collect::<Result<Vec<_>>>()?;
         let mut matched = vec![false; matchers.len()];
         let mut tensors = Vec::with_capacity(model.tensors().len());
-        for info in model.tensors() {
+        let names: Vec<&str> = model.tensors().iter().map(|t| t.name.as_str()).collect();
+        for position in execution_order(&names) {
+            let info = &model.tensors()[position];
             let mut rule = None;
             for (i, (matcher, r)) in matchers.iter().enumerate() {
                 if matcher.is_match(&info.name) {
@@ -97,6 +103,7 @@ impl Plan {
             }
             let treatment = treatment(info, rule, recipe).map_err(|e| e.in_tensor(&info.name))?;
             tensors.push(Planned {
+                position,
                 name: info.name.clone(),
                 shape: info.shape.clone(),
                 dtype: info.dtype.to_string(),

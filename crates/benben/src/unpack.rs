@@ -78,7 +78,7 @@ pub fn unpack(
         tensors.retain(|t| match readable(pack, t) {
             Ok(()) => true,
             Err(e) => {
-                skipped.push((t.name().to_owned(), e.to_string()));
+                skipped.push((t.name().to_owned(), e.message().to_owned()));
                 false
             }
         });
@@ -96,7 +96,7 @@ pub fn unpack(
             }
             let bytes = match pack.file(name) {
                 Err(e) if selection.skip_unreadable => {
-                    skipped.push((name.to_owned(), e.to_string()));
+                    skipped.push((name.to_owned(), e.message().to_owned()));
                     continue;
                 }
                 other => other?,

@@ -99,7 +99,7 @@ fn show(report: &PackReport, output: &Path, verbose: bool, started: Instant) {
     );
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "{} tensors, {} weights, {} of them files; {seconds:.1} s, {:.1} M weights/s",
+        "{} tensors, {} weights; files take {}; {seconds:.1} s, {:.1} M weights/s",
         report.tensors.len(),
         draw::count(report.weights),
         draw::bytes(report.file_bytes),

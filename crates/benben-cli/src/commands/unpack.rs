@@ -6,6 +6,9 @@ use crate::exit::Exit;
 use benben::{ErrorKind, Limits, Pack, Result, Selection, unpack};
 use serde::Serialize;
 
+/// Lines for what was left out; a large model has hundreds of tensors.
+const MOST_LISTED: usize = 5;
+
 #[derive(Serialize)]
 struct Report<'a> {
     tensors: usize,
@@ -37,8 +40,11 @@ pub(crate) fn run(args: &Unpack, global: &Global) -> Result<Exit> {
             skipped: &done.skipped,
         })?;
     } else if !global.quiet {
-        for (name, why) in &done.skipped {
+        for (name, why) in done.skipped.iter().take(MOST_LISTED) {
             println!("left out {name}: {why}");
+        }
+        if done.skipped.len() > MOST_LISTED {
+            println!("left out {} more; --json lists them all", done.skipped.len() - MOST_LISTED);
         }
         println!(
             "{}: {} tensors ({}) and {} files",
