@@ -1,6 +1,6 @@
 //! Holds the reader to the golden packs of `format-spec/vectors`, and the generator to the same bytes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "tests")]
 
 #[path = "../examples/make_vectors/vectors/mod.rs"]
 mod vectors;
