@@ -235,6 +235,12 @@ fn nodes() -> Result<Vec<MustFail>> {
             edited(sparse.clone(), &[], "params", group)?,
         ),
         read(
+            "sparse-wraps",
+            "Limit",
+            "more groups than 2^64",
+            edited(sparse.clone(), &[], "shape", shape(&[1 << 40, 1 << 40]))?,
+        ),
+        read(
             "sparse-mask",
             CORRUPTION,
             "a mask of floats",
