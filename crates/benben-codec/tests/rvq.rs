@@ -240,7 +240,7 @@ fn specs_that_contradict_themselves_are_refused() {
     let good = sample();
     let with = |params: Params, shape: &[u64]| {
         let mut leaf = good.clone();
-        let spec = LeafSpec::new(rvq::NAME, rvq::VERSION, Dtype::F32, shape, &params).unwrap();
+        let spec = LeafSpec::new(rvq::CODEC, rvq::VERSION, Dtype::F32, shape, &params).unwrap();
         leaf.spec = LeafSpec { streams: good.spec.streams.clone(), ..spec };
         leaf
     };
