@@ -1,19 +1,20 @@
 //! Holds the reader to the golden packs of `format-spec/vectors`, and the generator to the same bytes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "tests")]
 
 #[path = "../examples/make_vectors/vectors/mod.rs"]
 mod vectors;
 
-use benben::{Error, Limits, Pack};
+use benben::{Error, ErrorKind, Limits, Pack};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What this reader does not do yet as the specification has it. Whoever mends one takes it off this list: the
 /// tests fail when one of these passes.
-const NOT_YET: [&str; 5] = [
+const NOT_YET: [&str; 6] = [
     // A tensor of f16 that refers to a quantized one is handed out as f32.
     "scalar: as-f16-again",
     // Leaves under a node that is not known are not counted as owned, so that the whole pack is refused.
@@ -22,6 +23,8 @@ const NOT_YET: [&str; 5] = [
     // The expression behind a reference is not held against its tensor's entry.
     "ref-contradicts",
     "ref-contradicts-within",
+    // The number of groups overflows before the shape is held against the limits: a panic.
+    "sparse-wraps",
 ];
 
 fn folder() -> PathBuf {
@@ -117,7 +120,9 @@ fn broken_packs_are_refused() {
             Ok(pack) => {
                 let mut others = pack.tensors().filter(|t| !["t", "broken"].contains(&t.name()));
                 assert!(others.all(|t| t.to_bytes().is_ok()), "{name}: the other tensors");
-                ("read", pack.tensor("t").and_then(|t| t.to_bytes()).err())
+                let read = || pack.tensor("t").and_then(|t| t.to_bytes()).err();
+                let panicked = |_| Some(Error::new(ErrorKind::Interrupted, "a panic"));
+                ("read", catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked))
             }
         };
         let kind = error.as_ref().map(|e| format!("{:?}", e.kind())).unwrap_or_default();

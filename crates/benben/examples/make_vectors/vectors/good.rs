@@ -1,10 +1,9 @@
 //! Packs that every reader decodes.
 
 use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
-use super::leaves::{
-    Pvq, Scalar, Stage, Ternary, floats, pvq, raw_bytes, raw_float, raw_planes, rvq, scalar, ternary,
-};
+use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_planes, scalar};
 use super::patch::Parts;
+use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
 use super::{Tensor, noise, origin, pack, pack_with, peaked};
 use benben::{Dtype, Result};
 use benben_format::{Chunk, EncodedLeaf, Expr, Mode, Writer};
@@ -153,7 +152,7 @@ fn pvq_pack() -> Result<Vec<u8>> {
     // 650 elements: 82 groups, the last cut.
     let groups = |p: &Pvq<'_>| -> Vec<(u8, u64, u64)> {
         let group = |i: u64| {
-            let symbol = (noise(i) % 24 + if i % 9 == 0 { 60 } else { 0 }) as u8;
+            let symbol = (noise(i) % 24 + if i.is_multiple_of(9) { 60 } else { 0 }) as u8;
             let open = if symbol < 64 { 0 } else { noise(i + 1000) & ((1 << (symbol / 16 - 2)) - 1) };
             (symbol, open, noise(i + 2000) % p.points(p.class(symbol)))
         };

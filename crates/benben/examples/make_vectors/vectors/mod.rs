@@ -1,11 +1,16 @@
 //! The vectors: packs made by hand from coded leaves, so that no encoder's choice of values is part of them.
 
+#![allow(clippy::cast_possible_truncation, reason = "numbers of our own making")]
+
 mod broken;
 mod chunks;
 mod good;
 mod leaves;
 mod patch;
+mod vector_leaves;
 mod wrong;
+mod wrong_codecs;
+mod wrong_payloads;
 
 use benben::{Dtype, Error, Limits, Pack, Result, hex};
 use benben_format::{EncodedLeaf, Expr, Origin, Writer};

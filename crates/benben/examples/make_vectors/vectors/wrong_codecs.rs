@@ -1,0 +1,204 @@
+//! Leaves that contradict their codec's page.
+
+use super::MustFail;
+use super::leaves::{Params, leaf, push, raw_planes, table};
+use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
+use super::wrong::{CORRUPTION, of_leaf, read};
+use benben::codec::entropy::{Model, SideWriter, encode_bytes, encode_symbols, encode_words};
+use benben::{Dtype, Result};
+use benben_format::{Chunk, StreamSpec};
+use ciborium::cbor;
+
+fn symbols_of(values: &[u8]) -> Result<(StreamSpec, Vec<Chunk<'static>>)> {
+    encode_symbols(values, &Model::none(), 1 << 18)
+}
+
+/// Leaves of codec `raw` that contradict themselves.
+pub(super) fn raw() -> Result<Vec<MustFail>> {
+    let with = |name, why, dtype, params: Params, streams: &[&[u8]]| -> Result<MustFail> {
+        let mut side = SideWriter::new();
+        side.tables(&[table([1, 2, 3])])?;
+        let mut broken = leaf("raw", dtype, &[4], params)?;
+        push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
+        for (i, s) in streams.iter().enumerate() {
+            let bytes = i > 2;
+            push(&mut broken, if bytes { encode_bytes(s, 1, 1 << 18)? } else { symbols_of(s)? });
+        }
+        Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+    };
+    let float =
+        |m: u64, lowest: u64| cbor!({"layout" => "float", "mantissa" => m, "lowest" => lowest, "run" => 4});
+    let chunked = raw_planes(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], 4)?;
+    let mut uneven = raw_planes(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], 2)?;
+    uneven.chunks[2] = chunked.chunks[2].clone();
+    uneven.spec.streams[2] = chunked.spec.streams[2];
+    Ok(vec![
+        with(
+            "raw-layout",
+            "a layout that is not known",
+            Dtype::U8,
+            cbor!({"layout" => "zigzag"}),
+            &[&[1; 4]],
+        )?,
+        with(
+            "raw-float-dtype",
+            "layout float of integers",
+            Dtype::U16,
+            float(1, 1),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-mantissa",
+            "more leading bits than 3",
+            Dtype::BF16,
+            float(4, 1),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-lowest",
+            "a lowest exponent past the type",
+            Dtype::BF16,
+            float(2, 256),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-symbol",
+            "an exponent past the type",
+            Dtype::BF16,
+            float(2, 255),
+            &[&[], &[1, 2, 3, 4], &[0; 4]],
+        )?,
+        with(
+            "raw-float-rest",
+            "a rest of too many bits",
+            Dtype::BF16,
+            float(2, 1),
+            &[&[], &[1, 2, 3, 1], &[0, 64, 0, 0]],
+        )?,
+        with(
+            "raw-float-classes",
+            "classes of one table",
+            Dtype::BF16,
+            float(2, 1),
+            &[&[0], &[1, 2, 3, 1], &[0; 4]],
+        )?,
+        read("raw-chunks-uneven", CORRUPTION, "planes of different chunks", of_leaf(uneven)?),
+    ])
+}
+
+/// Leaves of codec `scalar` that contradict themselves.
+pub(super) fn scalars() -> Result<Vec<MustFail>> {
+    let with =
+        |name, why, params: Params, centroids: u64, escapes: &[u64], ranks: &[u64]| -> Result<MustFail> {
+            let mut side = SideWriter::new();
+            side.varint(centroids);
+            (0..centroids).for_each(|_| side.u8(1));
+            side.tables(&[table([1, 2, 255])])?;
+            let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
+            push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
+            push(&mut broken, symbols_of(&[])?);
+            push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
+            push(&mut broken, encode_words(&[], 1 << 18));
+            push(&mut broken, encode_words(escapes, 1 << 18));
+            push(&mut broken, encode_words(ranks, 1 << 18));
+            Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+        };
+    let params = |step: f32, low: u64, run: u64| cbor!({"step" => step, "low_bits" => low, "run" => run});
+    Ok(vec![
+        with("scalar-step-0", "a step of 0", params(0.0, 0, 1), 0, &[600, 700], &[0])?,
+        with("scalar-step-nan", "a step that is no number", params(f32::NAN, 0, 1), 0, &[600, 700], &[0])?,
+        with(
+            "scalar-step-integer",
+            "a step that is an integer",
+            cbor!({"step" => 1, "low_bits" => 0, "run" => 1}),
+            0,
+            &[600, 700],
+            &[0],
+        )?,
+        with("scalar-low-17", "17 low bits", params(1.0, 17, 1), 0, &[600, 700], &[0])?,
+        with("scalar-run-0", "runs of no rows", params(1.0, 0, 0), 0, &[600, 700], &[0])?,
+        with("scalar-centroids-16", "16 centroids", params(1.0, 0, 1), 16, &[600, 700], &[0])?,
+        with("scalar-escapes", "more escapes than there are", params(1.0, 0, 1), 0, &[600], &[0])?,
+        with("scalar-escape-large", "an escape of 33 bits", params(1.0, 0, 1), 0, &[600, 1 << 32], &[0])?,
+        with("scalar-ranks", "no ranks for the escapes", params(1.0, 0, 1), 0, &[600, 700], &[])?,
+    ])
+}
+
+/// Leaves of codecs `pvq`, `rvq` and `ternary` that contradict themselves.
+pub(super) fn vectors() -> Result<Vec<MustFail>> {
+    let p = Pvq {
+        shape: &[4],
+        dim: 2,
+        step: 0.5,
+        head_bits: 0,
+        classes: &[(1, 2)],
+        groups: &[(3, 0, 4), (1, 0, 7)],
+        bands: &[],
+        run: 16,
+        chunk: 1 << 16,
+    };
+    // V(2, 3) is 12, which leaves four indices of four bits without a point.
+    let over = Pvq { classes: &[(1, 3)], groups: &[(3, 0, 4), (1, 0, 12)], ..p };
+    let coded = |p: &Pvq<'_>| pvq(p).and_then(of_leaf);
+    let mut head = pvq(&p)?;
+    head.chunks[3] = symbols_of(&[0, 1])?.1;
+    let mut tails = pvq(&p)?;
+    tails.chunks[5] = Vec::new();
+    tails.spec.streams[5].items = 0;
+    let mut dim = pvq(&p)?;
+    dim.spec.params = cbor!({"dim" => 33}).map_err(|e| benben::Error::invalid(e.to_string()))?;
+
+    let book = [vec![-3, 1], vec![2, 0]];
+    let stage = Stage { step: 0.5, rice: [2, 1], words: &book, tabled: false, symbols: &[1, 2] };
+    let good = Stage { symbols: &[1, 0], ..stage };
+    let mut extra = rvq(&[4], 2, 1, &[good])?;
+    push(&mut extra, symbols_of(&[0, 0])?);
+    let zero = Stage { step: 0.0, ..good };
+    let entry = [vec![0, (1 << 23) + 1], vec![2, 0]];
+    let large = Stage { step: 0.5, rice: [2, 20], words: &entry, tabled: false, symbols: &[1, 0] };
+
+    let t = Ternary {
+        shape: &[2, 3],
+        unit: 0.5,
+        level_run: 3,
+        levels: &[1, 2, 3, 4],
+        trits: &[0, 1, 3, 0, 0, 2],
+        run: 3,
+        bands: &[],
+    };
+    let trits = Ternary { trits: &[0, 1, 2, 0, 0, 2], ..t };
+    let mut over_end = ternary(&trits, true)?;
+    over_end.chunks[4] = encode_words(&[9], 1 << 18).1;
+    let mut short = ternary(&trits, true)?;
+    // Two strings of one pair for a block of three trits, then none.
+    short.chunks[4] = encode_words(&[0], 1 << 18).1;
+    let unit = Ternary { unit: 0.0, ..trits };
+    Ok(vec![
+        read("pvq-index", CORRUPTION, "an index without a point", coded(&over)?),
+        read(
+            "pvq-classes",
+            CORRUPTION,
+            "classes whose first symbols do not rise",
+            coded(&Pvq { classes: &[(1, 2), (1, 3)], ..p })?,
+        ),
+        read(
+            "pvq-points",
+            CORRUPTION,
+            "more points than 2^64",
+            coded(&Pvq { dim: 32, classes: &[(1, 30)], shape: &[64], groups: &[(0, 0, 0); 2], ..p })?,
+        ),
+        read("pvq-step", CORRUPTION, "a step of 2^112", coded(&Pvq { step: 2f32.powi(112), ..p })?),
+        read("pvq-run", CORRUPTION, "runs of no groups", coded(&Pvq { run: 0, ..p })?),
+        read("pvq-head", CORRUPTION, "a head where there are none", of_leaf(head)?),
+        read("pvq-tails", CORRUPTION, "tails past the last word", of_leaf(tails)?),
+        read("pvq-dim", CORRUPTION, "groups of 33", of_leaf(dim)?),
+        read("rvq-symbol", CORRUPTION, "a symbol without a codeword", of_leaf(rvq(&[4], 2, 1, &[stage])?)?),
+        read("rvq-stream", CORRUPTION, "a stream too many", of_leaf(extra)?),
+        read("rvq-step", CORRUPTION, "a step of 0", of_leaf(rvq(&[4], 2, 1, &[zero])?)?),
+        read("rvq-entry", CORRUPTION, "an entry above 2^23", of_leaf(rvq(&[4], 2, 1, &[large])?)?),
+        read("ternary-trit", CORRUPTION, "a trit of 3", of_leaf(ternary(&t, false)?)?),
+        read("ternary-unit", CORRUPTION, "a unit of 0", of_leaf(ternary(&unit, false)?)?),
+        read("ternary-start", CORRUPTION, "a block that begins past the codewords", of_leaf(over_end)?),
+        read("ternary-block", CORRUPTION, "codewords that do not fill their block", of_leaf(short)?),
+    ])
+}
