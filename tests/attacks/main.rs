@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     index_bytes: 1 << 20,
     entries: 1000,
     depth: 16,
+    nodes: 256,
     rank: 16,
     name_bytes: 1 << 10,
     tensor_bytes: 1 << 20,

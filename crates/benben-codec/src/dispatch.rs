@@ -1,7 +1,7 @@
 //! From the name of a codec to its decoder: the one place that lists them all.
 
 use crate::{pvq, raw, rvq, scalar, ternary};
-use benben_format::{Error, LeafSource, Result};
+use benben_format::{Dtype, Error, LeafSource, Result};
 use std::ops::Range;
 
 /// Names of the codecs that this build decodes.
@@ -12,7 +12,14 @@ pub const CODECS: [&str; 5] = [raw::CODEC, scalar::CODEC, pvq::CODEC, rvq::CODEC
 /// # Errors
 /// Compatibility for a codec that this build does not know, by name; otherwise as the codec's own decoder.
 pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
-    match source.spec().codec.as_str() {
+    let spec = source.spec();
+    if spec.codec != raw::CODEC && spec.dtype != Dtype::F32 {
+        return Err(Error::corruption(format!(
+            "codec {} gives f32, the leaf says {}",
+            spec.codec, spec.dtype
+        )));
+    }
+    match spec.codec.as_str() {
         raw::CODEC => raw_values(source, range, out),
         scalar::CODEC => scalar::decode(source, range, out),
         pvq::CODEC => pvq::decode(source, range, out),
@@ -20,7 +27,7 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
         ternary::CODEC => ternary::decode(source, range, out),
         other => Err(Error::compatibility(format!(
             "codec {other} version {} is not known to this build, which knows {}",
-            source.spec().version,
+            spec.version,
             CODECS.join(", ")
         ))
         .with_hint("a newer Benben reads this tensor")),

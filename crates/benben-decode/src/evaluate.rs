@@ -1,7 +1,7 @@
 //! Expressions to values. One function gives the rows of any node; the whole tensor is all of its rows.
 
 use crate::hadamard::inverse_hadamard_rows;
-use benben_format::{Error, Expr, Limits, Reader, Result, Signature, StoredLeaf, in_memory, matrix};
+use benben_format::{Entry, Error, Expr, Limits, Reader, Result, Signature, StoredLeaf, in_memory, matrix};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -51,7 +51,7 @@ impl Evaluator<'_> {
                 Ok(sum)
             }
             Expr::Product(factors) => self.product(factors, range),
-            Expr::Ref { tensor, .. } => self.rows(self.target(tensor)?, range),
+            Expr::Ref { tensor, .. } => self.rows(&self.target(tensor)?.expr, range),
             Expr::Sparse { shape, group, mask, values } => self.sparse(shape, *group, mask, values, range),
             Expr::Scale { rows: row_factors, columns: column_factors, of } => {
                 let mut out = self.rows(of, range.clone())?;
@@ -91,10 +91,10 @@ impl Evaluator<'_> {
                 inverse_hadamard_rows(&mut out, columns_of, *seed, *block as usize);
                 Ok(out)
             }
-            Expr::Unknown { ancillary: Some(operand), .. } => self.rows(operand, range),
-            Expr::Unknown { node, .. } => {
-                Err(Error::compatibility(format!("node {node} is not known to this build")))
-            }
+            Expr::Unknown { node: name, .. } => match node.stands_for() {
+                Some(operand) => self.rows(operand, range),
+                None => Err(Error::compatibility(format!("node {name} is not known to this build"))),
+            },
         }
     }
 
@@ -102,8 +102,10 @@ impl Evaluator<'_> {
     pub(crate) fn bytes(&self, node: &Node) -> Result<Vec<u8>> {
         let signature = self.signature(node)?;
         match node {
-            Expr::Ref { tensor, .. } => self.bytes(self.target(tensor)?),
-            Expr::Unknown { ancillary: Some(operand), .. } => self.bytes(operand),
+            Expr::Ref { tensor, .. } => self.entry_bytes(self.target(tensor)?),
+            Expr::Unknown { .. } if node.stands_for().is_some() => {
+                node.stands_for().map_or(Ok(Vec::new()), |operand| self.bytes(operand))
+            }
             Expr::Leaf(leaf) if leaf.spec.codec == benben_codec::raw::CODEC => {
                 let len = signature.bytes()?;
                 let mut out = vec![0; in_memory(len)?];
@@ -118,11 +120,23 @@ impl Evaluator<'_> {
         }
     }
 
-    fn target(&self, tensor: &str) -> Result<&Node> {
+    /// A tensor as the bytes of the dtype in which it is handed out.
+    pub(crate) fn entry_bytes(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let signature = self.reader.signature(entry)?;
+        if signature.dtype == entry.dtype {
+            self.bytes(&entry.expr)
+        } else {
+            entry.dtype.from_f32(&self.rows(&entry.expr, 0..signature.matrix()?.0)?)
+        }
+    }
+
+    /// The tensor that a reference names, its expression held against its entry.
+    fn target(&self, tensor: &str) -> Result<&Entry> {
         let entry = self.reader.tensor(tensor);
-        entry
-            .map(|e| &e.expr)
-            .ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))
+        let entry = entry
+            .ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))?;
+        self.reader.signature(entry)?;
+        Ok(entry)
     }
 
     /// Elements `range` of a vector, whatever its shape.
@@ -157,13 +171,14 @@ impl Evaluator<'_> {
     fn product(&self, factors: &[Node], range: Range<u64>) -> Result<Vec<f32>> {
         let (first, rest) =
             factors.split_first().ok_or_else(|| Error::corruption("product: has no factors"))?;
+        let rows_asked = in_memory(range.end - range.start)?;
         let mut left = self.rows(first, range)?;
         let mut inner = in_memory(self.signature(first)?.matrix()?.1)?;
         for factor in rest {
             let (rows, columns) = self.signature(factor)?.matrix()?;
             let right = self.rows(factor, 0..rows)?;
             let columns = in_memory(columns)?;
-            let mut out = vec![0f32; left.len() / inner.max(1) * columns];
+            let mut out = vec![0f32; rows_asked * columns];
             // Each row by itself, in order of the inner index: the same bits for any range and thread count.
             out.par_chunks_mut(columns.max(1)).zip(left.par_chunks(inner.max(1))).for_each(|(out, left)| {
                 for (l, right) in left.iter().zip(right.chunks(columns.max(1))) {

@@ -159,13 +159,7 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// As [`Tensor::to_f32`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let signature = self.pack.reader.signature(self.entry)?;
-        let bytes = if signature.dtype == self.entry.dtype {
-            self.evaluator().bytes(&self.entry.expr)
-        } else {
-            self.to_f32().and_then(|values| self.entry.dtype.from_f32(&values))
-        };
-        bytes.map_err(|e| self.named(e))
+        self.evaluator().entry_bytes(self.entry).map_err(|e| self.named(e))
     }
 
     /// The whole tensor as little-endian bytes of `dtype`, rounded to nearest where it is narrower.

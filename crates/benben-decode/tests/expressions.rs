@@ -129,7 +129,7 @@ fn tree(numbers: &mut Numbers, m: usize, n: usize, depth: usize) -> (Tree, Vec<f
         }
         8 => {
             let (operand, x) = tree(numbers, m, n, below);
-            (Expr::Unknown { node: "later".into(), version: 7, ancillary: Some(Box::new(operand)) }, x)
+            (Expr::Unknown { node: "later".into(), version: 7, ancillary: true, operands: vec![operand] }, x)
         }
         _ => {
             let values = numbers.values(m * n);
@@ -212,14 +212,18 @@ fn references_that_do_not_end_or_do_not_fit_are_refused() {
 
 #[test]
 fn an_unknown_critical_node_is_refused_by_name_and_the_rest_is_read() {
-    let unknown = Expr::Unknown { node: "wavelet".into(), version: 2, ancillary: None };
+    let unknown = Expr::Unknown { node: "wavelet".into(), version: 2, ancillary: false, operands: vec![] };
     let mut writer = Writer::new(Vec::new(), "test", 0).unwrap();
     writer.tensor("good", Dtype::F32, &[2], Origin::default(), leaf(&[1.0, 2.0], &[2])).unwrap();
     // The writer does not know its shape and refuses it, as a reader does.
     let e = writer.tensor("new", Dtype::F32, &[2], Origin::default(), unknown).unwrap_err();
     assert!(e.to_string().contains("wavelet"), "{e}");
-    let ancillary =
-        Expr::Unknown { node: "note".into(), version: 2, ancillary: Some(Box::new(leaf(&[3.0], &[1]))) };
+    let ancillary = Expr::Unknown {
+        node: "note".into(),
+        version: 2,
+        ancillary: true,
+        operands: vec![leaf(&[3.0], &[1])],
+    };
     writer.tensor("noted", Dtype::F32, &[1], Origin::default(), ancillary).unwrap();
     let pack = Pack::from_source(Arc::new(writer.finish().unwrap().0), Limits::default()).unwrap();
     assert_eq!(pack.tensor("noted").unwrap().to_f32().unwrap(), [3.0]);

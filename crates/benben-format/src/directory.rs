@@ -147,7 +147,7 @@ struct WireFile {
 #[derive(Serialize, Deserialize)]
 struct WireEntry {
     name: String,
-    dtype: Dtype,
+    dtype: String,
     shape: Vec<u64>,
     origin: Origin,
     expr: WireNode,
@@ -162,7 +162,7 @@ struct WireNode {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ancillary: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    dtype: Option<Dtype>,
+    dtype: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<Vec<u64>>,
     #[serde(default = "null", skip_serializing_if = "Value::is_null")]
@@ -175,6 +175,12 @@ struct WireNode {
     streams: Vec<(u8, u64, u32)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     of: Vec<Self>,
+}
+
+/// A dtype by name; one of a later version is no corruption.
+fn known_dtype(name: &str) -> Result<Dtype> {
+    let found = Dtype::ALL.into_iter().find(|d| d.name() == name);
+    found.ok_or_else(|| Error::compatibility(format!("dtype {name:?} is not known to this build")))
 }
 
 fn one() -> u16 {
@@ -265,7 +271,7 @@ fn leaf_to_wire(leaf: &StoredLeaf) -> WireNode {
     let spec = &leaf.spec;
     WireNode {
         version: spec.version,
-        dtype: Some(spec.dtype),
+        dtype: Some(spec.dtype.to_string()),
         shape: Some(spec.shape.clone()),
         params: spec.params.clone(),
         segment: Some(leaf.segment),
@@ -285,6 +291,7 @@ fn leaf_from_wire(wire: WireNode) -> Result<StoredLeaf> {
         )));
     };
     let streams = wire.streams.into_iter().map(stream_from_wire).collect::<Result<_>>()?;
+    let dtype = known_dtype(&dtype)?;
     let spec =
         LeafSpec { codec: wire.node, version: wire.version, dtype, shape, params: wire.params, streams };
     Ok(StoredLeaf { spec, segment, first_chunk })
@@ -298,7 +305,7 @@ fn expr_to_wire(expr: &Expr<StoredLeaf>) -> WireNode {
         Expr::Sum(_) | Expr::Product(_) => node,
         Expr::Ref { tensor, shape, dtype } => WireNode {
             shape: Some(shape.clone()),
-            dtype: Some(*dtype),
+            dtype: Some(dtype.to_string()),
             params: value(&RefParams { tensor: tensor.clone() }),
             ..node
         },
@@ -314,7 +321,7 @@ fn expr_to_wire(expr: &Expr<StoredLeaf>) -> WireNode {
             WireNode { params: value(&RotateParams { seed: *seed, block: *block }), ..node }
         }
         Expr::Unknown { version, ancillary, .. } => {
-            WireNode { version: *version, ancillary: ancillary.is_some(), ..node }
+            WireNode { version: *version, ancillary: *ancillary, ..node }
         }
     }
 }
@@ -346,7 +353,7 @@ fn expr_from_wire(mut wire: WireNode) -> Result<Expr<StoredLeaf>> {
         "ref" => Expr::Ref {
             tensor: params::<RefParams>(&wire)?.tensor,
             shape: shape(&wire)?,
-            dtype: wire.dtype.ok_or_else(|| wrong(&"dtype is missing"))?,
+            dtype: known_dtype(&wire.dtype.take().ok_or_else(|| wrong(&"dtype is missing"))?)?,
         },
         "sparse" => Expr::Sparse {
             shape: shape(&wire)?,
@@ -372,15 +379,14 @@ fn expr_from_wire(mut wire: WireNode) -> Result<Expr<StoredLeaf>> {
     })
 }
 
-fn unknown(wire: WireNode, of: Vec<Expr<StoredLeaf>>) -> Expr<StoredLeaf> {
-    let operand = of.into_iter().next().filter(|_| wire.ancillary);
-    Expr::Unknown { node: wire.node, version: wire.version, ancillary: operand.map(Box::new) }
+fn unknown(wire: WireNode, operands: Vec<Expr<StoredLeaf>>) -> Expr<StoredLeaf> {
+    Expr::Unknown { node: wire.node, version: wire.version, ancillary: wire.ancillary, operands }
 }
 
 fn entry_to_wire(entry: &Entry) -> WireEntry {
     WireEntry {
         name: entry.name.clone(),
-        dtype: entry.dtype,
+        dtype: entry.dtype.to_string(),
         shape: entry.shape.clone(),
         origin: entry.origin.clone(),
         expr: expr_to_wire(&entry.expr),
@@ -389,10 +395,17 @@ fn entry_to_wire(entry: &Entry) -> WireEntry {
 
 fn entry_from_wire(wire: WireEntry) -> Result<Entry> {
     let expr = expr_from_wire(wire.expr).map_err(|e| e.in_tensor(&wire.name))?;
-    Ok(Entry { name: wire.name, dtype: wire.dtype, shape: wire.shape, origin: wire.origin, expr })
+    let dtype = known_dtype(&wire.dtype).map_err(|e| e.in_tensor(&wire.name))?;
+    Ok(Entry { name: wire.name, dtype, shape: wire.shape, origin: wire.origin, expr })
 }
 
 fn file_from_wire(wire: WireFile) -> Result<FileEntry> {
     let leaf = leaf_from_wire(wire.leaf).map_err(|e| e.context(format!("file {}", wire.name)))?;
+    let spec = &leaf.spec;
+    if spec.codec != "raw" || spec.dtype != Dtype::U8 || spec.shape.len() != 1 {
+        let (codec, dtype, shape) = (&spec.codec, spec.dtype, &spec.shape);
+        let message = format!("file {}: expected raw bytes, found {codec} {dtype} {shape:?}", wire.name);
+        return Err(Error::corruption(message));
+    }
     Ok(FileEntry { name: wire.name, leaf })
 }

@@ -64,14 +64,16 @@ pub enum Expr<L> {
         of: Box<Self>,
     },
     /// A node of a later version. Reading it is refused by name, unless it is ancillary: then it stands
-    /// for its operand.
+    /// for its one operand.
     Unknown {
         /// Name of the node.
         node: String,
         /// Its version.
         version: u16,
-        /// The operand of an ancillary node.
-        ancillary: Option<Box<Self>>,
+        /// Whether it may be ignored.
+        ancillary: bool,
+        /// Its operands: their leaves belong to the pack whether they can be read or not.
+        operands: Vec<Self>,
     },
 }
 
@@ -171,7 +173,18 @@ impl<L> Expr<L> {
             }
             Self::Permute { order, of, .. } => vec![order, of],
             Self::Rotate { of, .. } => vec![of],
-            Self::Unknown { ancillary, .. } => ancillary.as_deref().into_iter().collect(),
+            Self::Unknown { operands, .. } => operands.iter().collect(),
+        }
+    }
+
+    /// What an unknown ancillary node stands for.
+    pub fn stands_for(&self) -> Option<&Self> {
+        match self {
+            Self::Unknown { ancillary: true, operands, .. } => match operands.as_slice() {
+                [operand] => Some(operand),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -214,11 +227,17 @@ impl<L> Expr<L> {
                 Expr::Permute { axis, order: boxed(*order, f)?, of: boxed(*of, f)? }
             }
             Self::Rotate { seed, block, of } => Expr::Rotate { seed, block, of: boxed(*of, f)? },
-            Self::Unknown { node, version, ancillary } => {
-                Expr::Unknown { node, version, ancillary: ancillary.map(|e| boxed(*e, f)).transpose()? }
+            Self::Unknown { node, version, ancillary, operands } => {
+                Expr::Unknown { node, version, ancillary, operands: list(operands)? }
             }
         })
     }
+}
+
+/// The error of a critical node of a later version.
+fn unknown(node: &str, version: u16) -> Error {
+    Error::compatibility(format!("node {node} version {version} is not known to this build"))
+        .with_hint("a newer Benben reads this tensor")
 }
 
 fn boxed<L, M>(expr: Expr<L>, f: &mut impl FnMut(L) -> Result<M>) -> Result<Box<Expr<M>>> {
@@ -301,13 +320,10 @@ impl<L: HasSpec> Expr<L> {
                 }
                 value
             }
-            Self::Unknown { ancillary: Some(operand), .. } => of(operand)?,
-            Self::Unknown { node, version, ancillary: None } => {
-                return Err(Error::compatibility(format!(
-                    "node {node} version {version} is not known to this build"
-                ))
-                .with_hint("a newer Benben reads this tensor"));
-            }
+            Self::Unknown { node, version, .. } => match self.stands_for() {
+                Some(operand) => of(operand)?,
+                None => return Err(unknown(node, *version)),
+            },
         };
         if found.shape.len() > limits.rank {
             return Err(Error::limit(format!(
@@ -363,6 +379,8 @@ impl<L: HasSpec> Expr<L> {
         mask: &Signature,
         values: &Signature,
     ) -> Result<Signature> {
+        // The count of groups is at most that of elements, which must not wrap.
+        element_count(shape)?;
         let (m, n) = matrix(shape)?;
         let [rows, columns] = group.map(u64::from);
         if rows == 0 || columns == 0 || m % rows != 0 || n % columns != 0 {

@@ -4,7 +4,7 @@ use crate::directory::{Directory, check_file_name, check_name};
 use crate::header::{u32_at, u64_at};
 use crate::layout::{ALIGN, CHUNK_ENTRY, INDEX_HEADER, SEGMENT_ENTRY};
 use crate::{Error, Expr, Limits, Mode, Result, StoredLeaf, in_memory};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// One run of bytes of the file that belongs to one leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,14 +137,16 @@ impl Index {
                 chunks.len()
             )));
         }
+        let body = &body[..stored];
         let directory = match coding {
-            0 if stored as u64 == plain => Directory::from_cbor(&body[..stored], limits)?,
-            1 => Directory::from_cbor(&inflate(&body[..stored], plain)?, limits)?,
-            other => {
-                return Err(Error::compatibility(format!(
-                    "directory coding {other} with {stored} bytes is not known"
+            0 if stored as u64 != plain => {
+                return Err(Error::corruption(format!(
+                    "directory: {plain} bytes stored as they are in {stored}"
                 )));
             }
+            0 => Directory::from_cbor(body, limits)?,
+            1 => Directory::from_cbor(&inflate(body, plain)?, limits)?,
+            other => return Err(Error::compatibility(format!("directory coding {other} is not known"))),
         };
         let segments = parse_segments(segment_table, room)?;
         let mut by_name = HashMap::with_capacity(directory.tensors.len());
@@ -170,9 +172,14 @@ impl Index {
     }
 
     fn check(&self, limits: &Limits) -> Result<()> {
-        let mut owned = Ownership { index: self, segments: vec![false; self.segments.len()], chunks: 0 };
+        let mut owned =
+            Ownership { index: self, segments: vec![false; self.segments.len()], chunks: Vec::new() };
+        let mut files = HashSet::new();
         for file in &self.directory.files {
             check_file_name(&file.name, limits)?;
+            if !files.insert(&file.name) {
+                return Err(Error::corruption(format!("file {} stands twice in the directory", file.name)));
+            }
             owned.claim(&file.leaf).map_err(|e| e.context(format!("file {}", file.name)))?;
         }
         for tensor in &self.directory.tensors {
@@ -180,6 +187,10 @@ impl Index {
             let named = |e: Error| e.in_tensor(&tensor.name);
             for leaf in tensor.expr.leaves() {
                 owned.claim(leaf).map_err(named)?;
+            }
+            let nodes = count_nodes(&tensor.expr);
+            if nodes > limits.nodes {
+                return Err(named(Error::limit(format!("{nodes} nodes, the limit is {}", limits.nodes))));
             }
             self.check_refs(&tensor.expr, limits, 0).map_err(named)?;
             // Unknown nodes and values over the limit concern only who reads them: see `Reader::signature`.
@@ -211,6 +222,10 @@ impl Index {
     }
 }
 
+fn count_nodes(expr: &Expr<StoredLeaf>) -> usize {
+    1 + expr.operands().into_iter().map(count_nodes).sum::<usize>()
+}
+
 fn holds_ref(expr: &Expr<StoredLeaf>) -> bool {
     matches!(expr, Expr::Ref { .. }) || expr.operands().into_iter().any(holds_ref)
 }
@@ -219,7 +234,8 @@ fn holds_ref(expr: &Expr<StoredLeaf>) -> bool {
 struct Ownership<'a> {
     index: &'a Index,
     segments: Vec<bool>,
-    chunks: u64,
+    /// First and end of each leaf's entries in the chunk table.
+    chunks: Vec<(u64, u64)>,
 }
 
 impl Ownership<'_> {
@@ -233,7 +249,7 @@ impl Ownership<'_> {
         }
         let count = leaf.spec.streams.iter().try_fold(0u64, |n, s| n.checked_add(s.chunks()));
         let end = count.and_then(|c| leaf.first_chunk.checked_add(c)).filter(|&e| self.index.chunk_end_ok(e));
-        let (Some(count), Some(end)) = (count, end) else {
+        let Some(end) = end else {
             return Err(Error::corruption(format!(
                 "chunks from {} on: more than the {} of the table",
                 leaf.first_chunk,
@@ -257,17 +273,25 @@ impl Ownership<'_> {
                 segment.len
             )));
         }
-        self.chunks += count;
+        self.chunks.push((leaf.first_chunk, end));
         Ok(())
     }
 
-    fn finish(self) -> Result<()> {
-        let total = (self.index.chunks.len() / CHUNK_ENTRY) as u64;
+    fn finish(mut self) -> Result<()> {
         if let Some(unused) = self.segments.iter().position(|&used| !used) {
             return Err(Error::corruption(format!("segment {unused} belongs to nothing")));
         }
-        if self.chunks != total {
-            return Err(Error::corruption(format!("{total} chunks in the table, {} in use", self.chunks)));
+        self.chunks.sort_unstable();
+        let mut next = 0;
+        for (first, end) in self.chunks {
+            if first != next {
+                return Err(Error::corruption(format!("chunks of a leaf begin at {first}, expected {next}")));
+            }
+            next = end;
+        }
+        let total = (self.index.chunks.len() / CHUNK_ENTRY) as u64;
+        if next != total {
+            return Err(Error::corruption(format!("{total} chunks in the table, {next} in use")));
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ pub struct Limits {
     pub entries: usize,
     /// Nesting of expression nodes, references included.
     pub depth: usize,
+    /// Nodes of one expression: bounds the work that a few bytes of directory can ask for.
+    pub nodes: usize,
     /// Dimensions of a tensor.
     pub rank: usize,
     /// Bytes of a name.
@@ -34,6 +36,7 @@ impl Default for Limits {
             index_bytes: 256 << 20,
             entries: 1 << 20,
             depth: 16,
+            nodes: 256,
             rank: 16,
             name_bytes: 1 << 16,
             tensor_bytes: 16 << 30,

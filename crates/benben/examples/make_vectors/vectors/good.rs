@@ -288,8 +288,12 @@ fn nodes_pack() -> Result<Vec<u8>> {
         shape: shape.into(),
         dtype: Dtype::F32,
     };
-    let hint =
-        Expr::Unknown { node: "hint".into(), version: 3, ancillary: Some(Box::new(node(&[4, 6], 20)?)) };
+    let hint = Expr::Unknown {
+        node: "hint".into(),
+        version: 3,
+        ancillary: true,
+        operands: vec![node(&[4, 6], 20)?],
+    };
     let some = |e: Node| Some(Box::new(e));
     let rotate = |seed, block, of: Node| Expr::Rotate { seed, block, of: Box::new(of) };
     let all_nodes = Expr::Scale {

@@ -192,7 +192,8 @@ fn nodes() -> Result<Vec<MustFail>> {
     };
     let scale = Expr::Scale { rows: Some(Box::new(f(&[4])?)), columns: None, of: Box::new(f(&[4, 4])?) };
     let rotate = four(Expr::Rotate { seed: 1, block: 4, of: Box::new(f(&[4, 4])?) })?;
-    let critical = Expr::Unknown { node: "train".into(), version: 1, ancillary: Some(Box::new(f(&[4, 4])?)) };
+    let critical =
+        Expr::Unknown { node: "train".into(), version: 1, ancillary: true, operands: vec![f(&[4, 4])?] };
     let rows = Value::Array(vec![2.into(), 3.into()]);
     let group = Value::Map(vec![("group".into(), rows)]);
     let axis = Value::Map(vec![("axis".into(), 2.into())]);
