@@ -192,6 +192,22 @@ fn fields() -> Result<Vec<MustFail>> {
         case("file-absolute", CORRUPTION, "a file of an absolute path", &|p| {
             p.set(&["files", "0"], "name", "/etc/config.json")
         })?,
+        case("file-not-raw", CORRUPTION, "a file that a quantizer stores", &|p| {
+            p.set(&["files", "0", "leaf"], "node", "scalar")
+        })?,
+        case("file-not-u8", CORRUPTION, "a file of signed bytes", &|p| {
+            p.set(&["files", "0", "leaf"], "dtype", "i8")
+        })?,
+        case("file-twice", CORRUPTION, "two files of one name", &|p| p.repeat(&["files"], 1))?,
+        case("dtype-unknown", COMPATIBILITY, "a dtype that is not known", &|p| p.set(t, "dtype", "f4"))?,
+        case("chunks-shared", CORRUPTION, "two leaves own the same chunk entries", &|p| {
+            p.set(&["tensors", "1", "expr"], "chunk", 0)
+        })?,
+        case("nodes-257", LIMIT, "a sum of 256 terms", &|p| {
+            add(p, "v", "t")?;
+            p.wrap(&["tensors", "2", "expr"], "sum")?;
+            p.repeat(&["tensors", "2", "expr", "of"], 255)
+        })?,
         case("ref-missing", CORRUPTION, "a reference to a tensor that is not there", &|p| add(p, "v", "x"))?,
         case("ref-itself", CORRUPTION, "a reference to itself", &|p| add(p, "v", "v"))?,
         case("ref-cycle", CORRUPTION, "two references to each other", &|p| {

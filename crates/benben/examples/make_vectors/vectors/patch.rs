@@ -88,6 +88,14 @@ impl Parts {
         Ok(())
     }
 
+    /// Appends `times` copies of the last item to the array at the end of `path`.
+    pub(crate) fn repeat(&mut self, path: &[&str], times: usize) -> Result<()> {
+        let items = self.at(path)?.as_array_mut().ok_or_else(|| wrong("not an array"))?;
+        let last = items.last().cloned().ok_or_else(|| wrong("an empty array"))?;
+        items.extend(std::iter::repeat_n(last, times));
+        Ok(())
+    }
+
     /// Puts a node `name` without parameters over the one at the end of `path`.
     pub(crate) fn wrap(&mut self, path: &[&str], name: &str) -> Result<()> {
         let place = self.at(path)?;
