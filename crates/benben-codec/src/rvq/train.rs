@@ -24,6 +24,14 @@ impl Data {
         Vectors { dim: self.dim, values: &self.values, weights: &self.weights }
     }
 
+    /// Variance of the elements, above 0.
+    pub(super) fn variance(&self) -> f64 {
+        let n = self.values.len().max(1) as f64;
+        let mean = self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let square = self.values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        square.max(1e-30)
+    }
+
     /// At most `most` vectors, one at random out of each of as many equal parts.
     pub(super) fn sample(&self, most: usize, random: &mut Random) -> Self {
         let (dim, n) = (self.dim, self.values.len() / self.dim);
@@ -59,6 +67,14 @@ pub(super) struct Reached {
 }
 
 impl Goal {
+    /// The goal with `bits` more for each element.
+    pub(super) fn with_spare(self, bits: f64) -> Self {
+        match self {
+            Self::Bits(b) => Self::Bits(b + bits),
+            Self::Distortion(d) => Self::Distortion(d * (-2.0 * bits).exp2()),
+        }
+    }
+
     /// Octaves by which to change lambda: at high rate D = lambda / (2 ln 2) and 6.02 dB cost one bit.
     pub(super) fn correction(&self, reached: &Reached) -> f64 {
         let octaves = match *self {
@@ -82,8 +98,6 @@ pub(super) struct Coded {
     pub(super) residuals: Vec<f32>,
 }
 
-/// Most levels of a grid: finer ones than f32 tells apart are of no use.
-const MAX_LEVELS: f64 = (1u64 << 32) as f64;
 /// Rounds of Gauss-Seidel after each search; they cost little beside it.
 const SWEEPS: usize = 2;
 
@@ -158,42 +172,6 @@ impl Quantizer {
         }
         let residuals = one.search(data, lambda, 1).residuals;
         (one, residuals)
-    }
-
-    /// Dimension 1: uniform levels `step` apart from the least to the greatest of all values, in as many stages as
-    /// codebooks of 256 need. Entropy-coded uniform levels are within 0.1 dB of the best scalar quantizer at any
-    /// rate (Gish and Pierce 1968), while Lloyd's iteration from random levels would keep irregular ones.
-    pub(super) fn grid(all: &Data, step: f64) -> Self {
-        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for &v in &all.values {
-            (low, high) = (low.min(f64::from(v)), high.max(f64::from(v)));
-        }
-        let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
-        if low > high {
-            (low, high) = (0.0, 0.0);
-        }
-        // Zero is a level: weights are densest there.
-        let step = step.max((high - low) / MAX_LEVELS).max(f64::MIN_POSITIVE);
-        let (first, last) = ((low / step).round(), (high / step).round());
-        let mut sizes = vec![];
-        let mut levels = (last - first + 1.0).max(1.0);
-        let mut fine = 1.0;
-        while levels > 256.0 {
-            let size = (levels / 256.0).ceil().min(256.0);
-            sizes.push((size, fine));
-            levels = (levels / size).ceil();
-            fine *= size;
-        }
-        sizes.push((levels, fine));
-        for (i, &(size, unit)) in sizes.iter().rev().enumerate() {
-            // The coarse levels are the middles of what the finer ones span.
-            let offset = if i == 0 { first + (unit - 1.0) / 2.0 } else { -(size - 1.0) / 2.0 * unit };
-            let level = |k: usize| ((offset + k as f64 * unit) * step) as f32;
-            let words: Vec<f32> = (0..size as usize).map(level).collect();
-            quantizer.bits.push(vec![size.log2() as f32; words.len()]);
-            quantizer.books.push(Codebook { dim: 1, words });
-        }
-        quantizer
     }
 }
 
