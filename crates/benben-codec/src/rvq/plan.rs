@@ -86,9 +86,9 @@ impl Plan {
 
     /// Codebooks of at most `cap` words that can carry `rate` bits per element and leave prices a little to do.
     fn sizes(dim: u8, cap: usize, rate: f64) -> Vec<usize> {
-        // Small dimensions gain from codewords to spare: entropy coding makes them cheap.
-        let spare = if dim <= 2 { 2.0 } else { 0.5 };
-        let bits = rate * f64::from(dim) * 1.02 + spare;
+        // Codewords to spare are made cheap by entropy coding; without them lambda would have to fall below the
+        // slope to reach the rate.
+        let bits = rate * f64::from(dim) * 1.02 + 1.8;
         let full = (cap as f64).log2();
         let mut sizes = vec![cap; ((bits / full) as usize).min(MAX_STAGES - 1)];
         let rest = (bits - sizes.len() as f64 * full).exp2().ceil() as usize;

@@ -75,6 +75,17 @@ impl Goal {
         }
     }
 
+    /// Squared error of an element to expect at the goal, from what was reached near it.
+    pub(super) fn distortion_from(&self, reached: &Reached) -> f64 {
+        match *self {
+            Self::Bits(_) => {
+                let distortion = reached.distortion / reached.elements.max(1.0);
+                (distortion * self.correction(reached).exp2()).max(f64::MIN_POSITIVE)
+            }
+            Self::Distortion(d) => d.max(f64::MIN_POSITIVE),
+        }
+    }
+
     /// Octaves by which to change lambda: at high rate D = lambda / (2 ln 2) and 6.02 dB cost one bit.
     pub(super) fn correction(&self, reached: &Reached) -> f64 {
         let octaves = match *self {
@@ -98,6 +109,8 @@ pub(super) struct Coded {
     pub(super) residuals: Vec<f32>,
 }
 
+/// Share of its greatest rate that a stage before the last is planned to spend.
+const FILL: f64 = 0.85;
 /// Rounds of Gauss-Seidel after each search; they cost little beside it.
 const SWEEPS: usize = 2;
 
@@ -127,8 +140,8 @@ impl Quantizer {
         }
     }
 
-    /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element, each stage
-    /// its share in the ratio of the bits of their sizes.
+    /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element. The first stages
+    /// are filled, the last one has the rest.
     pub(super) fn staged(
         data: &Data,
         sizes: &[usize],
@@ -138,14 +151,14 @@ impl Quantizer {
     ) -> Self {
         let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
         let power = kmeans::distortion(&data.values, &data.weights) / (data.values.len().max(1) as f64);
-        let all: f64 = sizes.iter().map(|&s| (s as f64).log2()).sum();
-        let mut spent = 0.0;
+        let mut left = power;
         let mut rest = data.clone();
-        for &size in sizes {
+        for (stage, &size) in sizes.iter().enumerate() {
+            let filled = FILL * (size as f64).log2() / data.dim as f64;
+            left = (left * (-2.0 * filled).exp2()).max(distortion);
+            let planned = if stage + 1 == sizes.len() { distortion } else { left };
             // Prices of the planned slope from the first stage on: cells of equal size are what the next stage can
             // refine best, and worth 0.15 dB against unpriced k-means.
-            spent += (size as f64).log2();
-            let planned = power * (distortion / power).powf(spent / all.max(1.0));
             let (mut stage, residuals) = Self::single(&rest, size, HIGH_RATE_SLOPE * planned, rounds, random);
             rest.values = residuals;
             quantizer.books.append(&mut stage.books);

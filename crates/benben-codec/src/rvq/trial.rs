@@ -80,13 +80,14 @@ fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, g
     let books = trained.groups.iter().flat_map(|g| &g.books);
     let side = DB * books.map(|b| book_bits(b.len(), layout.dim)).sum::<f64>() / elements;
     let mut score = decibels(&trained.reached);
+    let mut reached = trained.reached;
     if trained.reached.elements < elements {
         // Codebooks fit the sample too well, and other vectors a little worse than codebooks from more would.
         let others = trial_of(data, &trained, settings, &mut Random::new(!settings.seed));
+        reached = others;
         score += SEEN_LESS * (decibels(&others) - score);
     }
-    expected *= goal.correction(&trained.reached).exp2();
-    Chosen { plan, layout, trained, expected, score: score + side }
+    Chosen { plan, layout, trained, expected: goal.distortion_from(&reached), score: score + side }
 }
 
 /// Rate and distortion as one figure: dB above the bound of a Gaussian source of variance 1.
