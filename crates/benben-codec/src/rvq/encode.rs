@@ -35,13 +35,14 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
     let mut best: Option<(f64, EncodedLeaf, Fit)> = None;
     let mut spare = 0.0;
     for _ in 0..ATTEMPTS {
-        let Some(chosen) = trial::choose(settings, |dim| layout(dim).ok(), gather, goal, spare) else {
+        let Some(chosen) = trial::choose(settings, |dim| layout(dim).ok(), gather, goal.with_spare(spare))
+        else {
             // No dimension fits the groups: say why.
             layout(settings.dim.unwrap_or(1))?;
             break;
         };
         let layout = chosen.layout;
-        let whole = Whole { settings, layout, data: &gather(&layout), power };
+        let whole = Whole { settings, layout, data: &gather(&layout), power, spare };
         let leaf = leaf(whole.code(chosen)?, &layout, shape, scale)?;
         let fit = fit(&leaf, values)?;
         let missing = missing(settings.target, fit);
@@ -55,7 +56,7 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
         if missing <= tolerance {
             break;
         }
-        spare += 0.1 + 1.5 * missing;
+        spare += 0.2 + 1.5 * missing;
     }
     best.map(|b| (b.1, b.2)).ok_or_else(|| Error::invalid("rvq: no dimension fits this shape"))
 }
@@ -69,8 +70,8 @@ fn missing(target: Target, fit: Fit) -> f64 {
     }
 }
 
-/// Plans that are tried, each with more capacity, where codebooks turn out too small for the target.
-const ATTEMPTS: usize = 3;
+/// Plans that are tried, each for more bits, where codebooks turn out too small for the target.
+const ATTEMPTS: usize = 4;
 /// Share of the bits per weight that may stay unused.
 const TOLERANCE: f64 = 0.02;
 

@@ -57,13 +57,14 @@
 //! | `stored` | codebooks and tables as bytes, both ways |
 //! | `layout` | vectors, rows and groups |
 //! | `settings`, `plan`, `trial` | what the caller sets; candidates; the choice between them |
-//! | `train`, `kmeans` | codebooks from vectors |
+//! | `train`, `kmeans`, `grid` | codebooks from vectors |
 //! | `whole` | passes over the whole tensor that meet the target |
 //! | `search`, `codebook` | the beam search and its layout |
 
 mod codebook;
 mod decode;
 mod encode;
+mod grid;
 mod kmeans;
 mod layout;
 mod plan;

@@ -1,5 +1,6 @@
 //! Candidates: dimensions, stages and codebook sizes that a target calls for.
 
+use super::grid::grid;
 use super::layout::Layout;
 use super::random::Random;
 use super::settings::{MAX_STAGES, Settings};
@@ -12,6 +13,8 @@ pub(super) struct Plan {
     pub(super) dim: u8,
     /// Sizes for the staged training; empty for a uniform grid (dimension 1).
     sizes: Vec<usize>,
+    /// Greatest size that groups may have which need other sizes; none where the caller has set them.
+    cap: Option<usize>,
     /// What it should cost on a Gaussian source, codebooks included, in dB above the bound.
     pub(super) prior: f64,
 }
@@ -20,6 +23,8 @@ pub(super) struct Plan {
 const STAGE_ROUNDS: usize = 10;
 /// dB of one bit.
 pub(super) const DB: f64 = 6.0206;
+/// dB above the bound that a quantizer is expected to leave.
+pub(super) const LOSS: f64 = 1.5;
 /// dB above the bound of an entropy-coded uniform quantizer.
 const GRID: f64 = 1.53;
 
@@ -28,6 +33,11 @@ const GRID: f64 = 1.53;
 pub(super) fn book_bits(words: usize, dim: usize) -> f64 {
     let words = words as f64;
     words * (7.5 * dim as f64 + 4.0 - 0.8 * words.log2())
+}
+
+/// Bits for each element that should leave `distortion`.
+pub(super) fn rate_for(variance: f64, distortion: f64) -> f64 {
+    (0.5 * (variance / distortion).log2() + LOSS / DB).max(0.05)
 }
 
 impl Plan {
@@ -53,33 +63,51 @@ impl Plan {
             DB * bits * layout.groups as f64 / layout.elements.max(1) as f64
         };
         if let Some(sizes) = settings.codebooks {
-            return vec![Self { dim, sizes: sizes.iter().map(|&s| s.into()).collect(), prior: 0.0 }];
+            return vec![Self {
+                dim,
+                sizes: sizes.iter().map(|&s| s.into()).collect(),
+                cap: None,
+                prior: 0.0,
+            }];
         }
         if dim == 1 {
             let levels = (6.0 * rate.exp2()).min(256.0) as usize;
-            return vec![Self { dim, sizes: vec![], prior: GRID + side(&[levels]) }];
+            return vec![Self { dim, sizes: vec![], cap: None, prior: GRID + side(&[levels]) }];
         }
         let plan = |cap: usize| {
             let sizes = Self::sizes(dim, cap, rate);
             // Seen on Gaussian sources. Halving all codebooks costs, unless one is enough.
             let halvings = if sizes.len() > 1 { 8.0 - (cap as f64).log2() } else { 0.0 };
             let prior = 1.5 + 0.4 * (rate - 2.0).max(-0.5) + 0.13 * halvings + side(&sizes);
-            Self { dim, sizes, prior }
+            Self { dim, sizes, cap: Some(cap), prior }
         };
         [256, 128, 64, 32, 16, 8].map(plan).into()
     }
 
     /// Codebooks of at most `cap` words that can carry `rate` bits per element and leave prices a little to do.
     fn sizes(dim: u8, cap: usize, rate: f64) -> Vec<usize> {
-        // Small dimensions gain from codewords to spare: entropy coding makes them cheap.
-        let spare = if dim <= 2 { 2.0 } else { 0.5 };
-        let bits = rate * f64::from(dim) * 1.02 + spare;
+        // Codewords to spare are made cheap by entropy coding; without them lambda would have to fall below the
+        // slope to reach the rate.
+        let bits = rate * f64::from(dim) * 1.02 + 1.8;
         let full = (cap as f64).log2();
         let mut sizes = vec![cap; ((bits / full) as usize).min(MAX_STAGES - 1)];
         let rest = (bits - sizes.len() as f64 * full).exp2().ceil() as usize;
         if rest > 1 || sizes.is_empty() {
             sizes.push(rest.clamp(2, cap));
         }
+        sizes
+    }
+
+    /// Codebook sizes of each group: all leave the same distortion, so those of greater variance spend more. Stages
+    /// that a group does not need have one word.
+    fn sizes_of(&self, groups: &[Data], distortion: f64) -> Vec<Vec<usize>> {
+        let Some(cap) = self.cap.filter(|_| groups.len() > 1) else {
+            return vec![self.sizes.clone(); groups.len()];
+        };
+        let sizes = |data: &Data| Self::sizes(self.dim, cap, rate_for(data.variance(), distortion));
+        let mut sizes: Vec<Vec<usize>> = groups.iter().map(sizes).collect();
+        let stages = sizes.iter().map(Vec::len).max().unwrap_or(1);
+        sizes.iter_mut().for_each(|s| s.resize(stages, 1));
         sizes
     }
 
@@ -103,19 +131,22 @@ impl Plan {
         distortion: f64,
         random: &mut Random,
     ) -> Vec<Quantizer> {
-        let first = |(all, sample): (&Data, &Data)| {
-            let mut quantizer = if self.is_grid() {
-                // Outliers need levels, and a sample does not hold them.
-                Quantizer::grid(all, 0.98 * (12.0 * distortion).sqrt())
-            } else {
-                Quantizer::staged(sample, &self.sizes, distortion, STAGE_ROUNDS, random)
+        let mut groups: Vec<Quantizer> = if self.is_grid() {
+            // Outliers need levels, and a sample does not hold them.
+            grid(all, 0.98 * (12.0 * distortion).sqrt())
+        } else {
+            let sizes = self.sizes_of(sample, distortion);
+            let mut staged = |(data, sizes): (&Data, &Vec<usize>)| {
+                Quantizer::staged(data, sizes, distortion, STAGE_ROUNDS, random)
             };
+            sample.iter().zip(&sizes).map(&mut staged).collect()
+        };
+        for (quantizer, sample) in groups.iter_mut().zip(sample) {
             // The prices so far are for single stages or a grid: begin with those of now.
             let coded = quantizer.search(sample, 0.0, 1);
             quantizer.bits = quantizer.counts(&coded).iter().map(|c| train::information(c)).collect();
-            quantizer
-        };
-        all.iter().zip(sample).map(first).collect()
+        }
+        groups
     }
 }
 

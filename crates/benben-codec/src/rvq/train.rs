@@ -24,6 +24,14 @@ impl Data {
         Vectors { dim: self.dim, values: &self.values, weights: &self.weights }
     }
 
+    /// Variance of the elements, above 0.
+    pub(super) fn variance(&self) -> f64 {
+        let n = self.values.len().max(1) as f64;
+        let mean = self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let square = self.values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        square.max(1e-30)
+    }
+
     /// At most `most` vectors, one at random out of each of as many equal parts.
     pub(super) fn sample(&self, most: usize, random: &mut Random) -> Self {
         let (dim, n) = (self.dim, self.values.len() / self.dim);
@@ -59,6 +67,25 @@ pub(super) struct Reached {
 }
 
 impl Goal {
+    /// The goal with `bits` more for each element.
+    pub(super) fn with_spare(self, bits: f64) -> Self {
+        match self {
+            Self::Bits(b) => Self::Bits(b + bits),
+            Self::Distortion(d) => Self::Distortion(d * (-2.0 * bits).exp2()),
+        }
+    }
+
+    /// Squared error of an element to expect at the goal, from what was reached near it.
+    pub(super) fn distortion_from(&self, reached: &Reached) -> f64 {
+        match *self {
+            Self::Bits(_) => {
+                let distortion = reached.distortion / reached.elements.max(1.0);
+                (distortion * self.correction(reached).exp2()).max(f64::MIN_POSITIVE)
+            }
+            Self::Distortion(d) => d.max(f64::MIN_POSITIVE),
+        }
+    }
+
     /// Octaves by which to change lambda: at high rate D = lambda / (2 ln 2) and 6.02 dB cost one bit.
     pub(super) fn correction(&self, reached: &Reached) -> f64 {
         let octaves = match *self {
@@ -82,8 +109,8 @@ pub(super) struct Coded {
     pub(super) residuals: Vec<f32>,
 }
 
-/// Most levels of a grid: finer ones than f32 tells apart are of no use.
-const MAX_LEVELS: f64 = (1u64 << 32) as f64;
+/// Share of its greatest rate that a stage before the last is planned to spend.
+const FILL: f64 = 0.85;
 /// Rounds of Gauss-Seidel after each search; they cost little beside it.
 const SWEEPS: usize = 2;
 
@@ -113,8 +140,8 @@ impl Quantizer {
         }
     }
 
-    /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element, each stage
-    /// its share in the ratio of the bits of their sizes.
+    /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element. The first stages
+    /// are filled, the last one has the rest.
     pub(super) fn staged(
         data: &Data,
         sizes: &[usize],
@@ -124,14 +151,14 @@ impl Quantizer {
     ) -> Self {
         let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
         let power = kmeans::distortion(&data.values, &data.weights) / (data.values.len().max(1) as f64);
-        let all: f64 = sizes.iter().map(|&s| (s as f64).log2()).sum();
-        let mut spent = 0.0;
+        let mut left = power;
         let mut rest = data.clone();
-        for &size in sizes {
+        for (stage, &size) in sizes.iter().enumerate() {
+            let filled = FILL * (size as f64).log2() / data.dim as f64;
+            left = (left * (-2.0 * filled).exp2()).max(distortion);
+            let planned = if stage + 1 == sizes.len() { distortion } else { left };
             // Prices of the planned slope from the first stage on: cells of equal size are what the next stage can
             // refine best, and worth 0.15 dB against unpriced k-means.
-            spent += (size as f64).log2();
-            let planned = power * (distortion / power).powf(spent / all.max(1.0));
             let (mut stage, residuals) = Self::single(&rest, size, HIGH_RATE_SLOPE * planned, rounds, random);
             rest.values = residuals;
             quantizer.books.append(&mut stage.books);
@@ -158,42 +185,6 @@ impl Quantizer {
         }
         let residuals = one.search(data, lambda, 1).residuals;
         (one, residuals)
-    }
-
-    /// Dimension 1: uniform levels `step` apart from the least to the greatest of all values, in as many stages as
-    /// codebooks of 256 need. Entropy-coded uniform levels are within 0.1 dB of the best scalar quantizer at any
-    /// rate (Gish and Pierce 1968), while Lloyd's iteration from random levels would keep irregular ones.
-    pub(super) fn grid(all: &Data, step: f64) -> Self {
-        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-        for &v in &all.values {
-            (low, high) = (low.min(f64::from(v)), high.max(f64::from(v)));
-        }
-        let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
-        if low > high {
-            (low, high) = (0.0, 0.0);
-        }
-        // Zero is a level: weights are densest there.
-        let step = step.max((high - low) / MAX_LEVELS).max(f64::MIN_POSITIVE);
-        let (first, last) = ((low / step).round(), (high / step).round());
-        let mut sizes = vec![];
-        let mut levels = (last - first + 1.0).max(1.0);
-        let mut fine = 1.0;
-        while levels > 256.0 {
-            let size = (levels / 256.0).ceil().min(256.0);
-            sizes.push((size, fine));
-            levels = (levels / size).ceil();
-            fine *= size;
-        }
-        sizes.push((levels, fine));
-        for (i, &(size, unit)) in sizes.iter().rev().enumerate() {
-            // The coarse levels are the middles of what the finer ones span.
-            let offset = if i == 0 { first + (unit - 1.0) / 2.0 } else { -(size - 1.0) / 2.0 * unit };
-            let level = |k: usize| ((offset + k as f64 * unit) * step) as f32;
-            let words: Vec<f32> = (0..size as usize).map(level).collect();
-            quantizer.bits.push(vec![size.log2() as f32; words.len()]);
-            quantizer.books.push(Codebook { dim: 1, words });
-        }
-        quantizer
     }
 }
 

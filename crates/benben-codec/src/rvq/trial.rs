@@ -1,7 +1,7 @@
 //! The choice between candidates, by training each briefly on a sample.
 
 use super::layout::Layout;
-use super::plan::{DB, Plan, book_bits};
+use super::plan::{DB, LOSS, Plan, book_bits, rate_for};
 use super::random::Random;
 use super::settings::Settings;
 use super::train::{self, Data, Goal, HIGH_RATE_SLOPE, Reached, Trained};
@@ -17,9 +17,6 @@ const GRID_STEPS: usize = 3;
 const MARGIN: f64 = 2.0;
 /// Where the codebooks of the whole tensor will lie between what those of the sample reach on it and elsewhere.
 const SEEN_LESS: f64 = 0.9;
-/// dB above the bound that a quantizer is expected to leave.
-const LOSS: f64 = 1.5;
-
 /// The winner of the trial, and codebooks to go on with.
 pub(super) struct Chosen {
     pub(super) plan: Plan,
@@ -31,22 +28,21 @@ pub(super) struct Chosen {
     score: f64,
 }
 
-/// The best plan for the goal; `spare` bits per element are to be left to the prices.
+/// The best plan for the goal.
 pub(super) fn choose(
     settings: &Settings<'_>,
     layout: impl Fn(u8) -> Option<Layout>,
     gather: impl Fn(&Layout) -> Vec<Data>,
     goal: Goal,
-    spare: f64,
 ) -> Option<Chosen> {
     let rate = match goal {
         Goal::Bits(bits) => bits,
         Goal::Distortion(d) => {
             let any = settings.dim.unwrap_or(1);
-            (0.5 * (variance(&gather(&layout(any)?)) / d).log2() + LOSS / DB).max(0.05)
+            rate_for(variance(&gather(&layout(any)?)), d)
         }
     };
-    let candidates = Plan::candidates(settings, &layout, rate + spare);
+    let candidates = Plan::candidates(settings, &layout, rate);
     let most = candidates.first()?.prior + MARGIN;
     let close = candidates.into_iter().filter(|c| c.prior <= most);
     let tried = close.filter_map(|plan| {
@@ -84,13 +80,14 @@ fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, g
     let books = trained.groups.iter().flat_map(|g| &g.books);
     let side = DB * books.map(|b| book_bits(b.len(), layout.dim)).sum::<f64>() / elements;
     let mut score = decibels(&trained.reached);
+    let mut reached = trained.reached;
     if trained.reached.elements < elements {
         // Codebooks fit the sample too well, and other vectors a little worse than codebooks from more would.
         let others = trial_of(data, &trained, settings, &mut Random::new(!settings.seed));
+        reached = others;
         score += SEEN_LESS * (decibels(&others) - score);
     }
-    expected *= goal.correction(&trained.reached).exp2();
-    Chosen { plan, layout, trained, expected, score: score + side }
+    Chosen { plan, layout, trained, expected: goal.distortion_from(&reached), score: score + side }
 }
 
 /// Rate and distortion as one figure: dB above the bound of a Gaussian source of variance 1.
@@ -120,11 +117,6 @@ pub(super) fn sample(data: &[Data], elements: usize, random: &mut Random) -> Vec
 
 /// Geometric mean over the groups of their variances.
 fn variance(data: &[Data]) -> f64 {
-    let log = |d: &Data| {
-        let n = d.values.len().max(1) as f64;
-        let mean = d.values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let square = d.values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-        square.max(1e-30).log2()
-    };
-    (data.iter().map(log).sum::<f64>() / data.len().max(1) as f64).exp2()
+    let logs = data.iter().map(|d| d.variance().log2());
+    (logs.sum::<f64>() / data.len().max(1) as f64).exp2()
 }

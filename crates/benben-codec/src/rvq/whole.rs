@@ -25,6 +25,8 @@ pub(super) struct Whole<'a> {
     pub(super) data: &'a [Data],
     /// Mean square of the values.
     pub(super) power: f64,
+    /// Bits for each element that codebooks are trained to spend above the goal.
+    pub(super) spare: f64,
 }
 
 /// Codebooks as stored and their symbols, all stages of group 0 first.
@@ -42,7 +44,7 @@ impl Whole<'_> {
         let Chosen { plan, trained, expected, .. } = chosen;
         let mut random = Random::new(self.settings.seed);
         let sample = trial::sample(self.data, self.settings.sample, &mut random);
-        let goal = self.goal(plan.side_bits(&self.layout));
+        let goal = self.goal(plan.side_bits(&self.layout)).with_spare(self.spare);
         let (rounds, beam) = (self.settings.iterations.into(), self.settings.beam.into());
         let sampled: f64 = sample.iter().map(|d| d.values.len() as f64).sum();
         // Codebooks of a trial are a good start, unless they have seen much less than there is: 0.2 dB at dim 8.
