@@ -88,7 +88,8 @@ impl Plan {
     fn sizes(dim: u8, cap: usize, rate: f64) -> Vec<usize> {
         // Codewords to spare are made cheap by entropy coding; without them lambda would have to fall below the
         // slope to reach the rate.
-        let bits = rate * f64::from(dim) * 1.02 + 1.8;
+        let spare = if dim <= 2 { 2.0 } else { 1.8 };
+        let bits = rate * f64::from(dim) * 1.02 + spare;
         let full = (cap as f64).log2();
         let mut sizes = vec![cap; ((bits / full) as usize).min(MAX_STAGES - 1)];
         let rest = (bits - sizes.len() as f64 * full).exp2().ceil() as usize;
