@@ -66,3 +66,22 @@ fn reading_a_row_reads_only_the_chunks_that_cover_it() {
     assert_eq!(row, whole[700 * 1024..701 * 1024]);
     assert!(one * 4 < all, "one row of 2048 read {one} of {all} bytes");
 }
+
+/// Memory, a file read by copies and a mapped file give the same values.
+#[test]
+fn every_source_gives_the_same() {
+    let model = MadeModel::new(&[("a.weight", Dtype::F32, &[64, 256]), ("b", Dtype::I64, &[7])]);
+    let bytes = pack_to_memory(&model, &recipe_with("scalar:4").unwrap()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
+    let copied = benben_format::FileSource::open(file.path()).unwrap();
+    let packs = [
+        Pack::from_source(std::sync::Arc::new(bytes), Limits::default()).unwrap(),
+        Pack::from_source(std::sync::Arc::new(copied), Limits::default()).unwrap(),
+        Pack::open(file.path()).unwrap(),
+    ];
+    for name in ["a.weight", "b"] {
+        let values = packs.each_ref().map(|p| p.tensor(name).unwrap().to_bytes().unwrap());
+        assert!(values[0] == values[1] && values[1] == values[2], "{name}");
+    }
+}
