@@ -1,5 +1,7 @@
 //! Tables without lines: columns are enough.
 
+use super::say;
+use benben::Result;
 use comfy_table::{CellAlignment, presets};
 
 /// Where a column's text stands.
@@ -35,9 +37,10 @@ impl Table {
     }
 
     /// Prints to stdout, without the spaces that pad the last column.
-    pub(crate) fn print(&self) {
+    pub(crate) fn print(&self) -> Result<()> {
         for line in self.inner.lines() {
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end())?;
         }
+        Ok(())
     }
 }
