@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     // Whatever is half written goes away, and what was there before stays.
     let handler = ctrlc::set_handler(|| {
-        benben::AtomicFile::discard_all();
+        benben::discard_unfinished();
         draw::complain!("\ninterrupted: nothing was written");
         #[allow(clippy::exit, reason = "a signal ends the program from another thread")]
         std::process::exit(exit::INTERRUPTED);

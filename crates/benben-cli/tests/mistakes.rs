@@ -194,3 +194,35 @@ fn two_unlike_models_are_told_so() {
         3
     );
 }
+
+/// A name is data: it does not move the cursor or start a line.
+#[test]
+fn names_do_not_steer_the_terminal() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let mut bytes = Vec::new();
+    let name = "a\u{1b}[31m\nb".to_owned();
+    let spec = benben_io::safetensors::TensorSpec { name, dtype: benben::Dtype::F32, shape: vec![4] };
+    let none = std::collections::BTreeMap::new();
+    benben_io::safetensors::write(&mut bytes, &[spec], &none, |_| Ok(vec![0; 16].into())).unwrap();
+    put(&at.join("m.safetensors"), &bytes);
+    run(at, &["pack", "m.safetensors", "-v"], 0);
+    for args in
+        [&["inspect", "m.benben"][..], &["plan", "m.safetensors"], &["compare", "m.benben", "m.benben"]]
+    {
+        let (out, _) = run(at, args, 0);
+        assert!(!out.contains('\u{1b}') && out.contains("a\\u{1b}[31m\\nb"), "{out}");
+    }
+}
+
+#[test]
+fn packing_a_pack_says_where_errors_count_from() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    model(at, 128);
+    run(at, &["pack", "model.safetensors"], 0);
+    let (out, _) = run(at, &["pack", "model.benben", "-o", "again.benben", "--preset", "small"], 0);
+    assert!(out.contains("errors count from it"), "{out}");
+    let (out, _) = run(at, &["pack", "model.benben", "-o", "same.benben", "--preset", "lossless"], 0);
+    assert!(!out.contains("note:"), "{out}");
+}

@@ -41,7 +41,7 @@ pub use benben_io::{ModelSource, SideFile, TensorInfo};
 pub use compare::{Comparison, TensorComparison, compare};
 pub use contents::{Contents, FileContents, TensorContents};
 pub use model::{PackedModel, open_model};
-pub use output::create_file;
+pub use output::{create_file, discard_unfinished};
 pub use unpack::{Selection, Unpacked, unpack};
 
 use std::path::Path;

@@ -2,6 +2,7 @@
 
 use crate::{AtomicFile, Error, Result};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Starts the file at `path`, which appears whole when it is committed, or not at all.
 ///
@@ -68,6 +69,27 @@ fn changes(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// Folders that are in [`NewFolders`], for [`discard_unfinished`].
+static NEW_FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn new_folders() -> MutexGuard<'static, Vec<PathBuf>> {
+    NEW_FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every file that is not whole yet, and the folders made for them. For a program that is about to end on a
+/// signal: writes that follow are lost.
+pub fn discard_unfinished() {
+    AtomicFile::discard_all();
+    remove_empty(&std::mem::take(&mut *new_folders()));
+}
+
+fn remove_empty(folders: &[PathBuf]) {
+    for folder in folders.iter().rev() {
+        // Refuses where there is something in it: then it is wanted.
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
 /// Folders that were made for files; those that stay empty vanish again.
 #[derive(Default)]
 pub(crate) struct NewFolders(Vec<PathBuf>);
@@ -90,16 +112,15 @@ impl NewFolders {
         }
         std::fs::create_dir(folder).map_err(|e| Error::from(e).context(folder.display()))?;
         self.0.push(folder.into());
+        new_folders().push(folder.into());
         Ok(())
     }
 }
 
 impl Drop for NewFolders {
     fn drop(&mut self) {
-        for folder in self.0.iter().rev() {
-            // Refuses where there is something in it: then it is wanted.
-            let _ = std::fs::remove_dir(folder);
-        }
+        remove_empty(&self.0);
+        new_folders().retain(|folder| !self.0.contains(folder));
     }
 }
 

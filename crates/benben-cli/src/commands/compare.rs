@@ -46,11 +46,11 @@ fn unmet(found: &Comparison, most: Option<f64>) -> String {
 
 fn show(found: &Comparison) -> Result<()> {
     let mut table = Table::new(&[
-        ("tensor", Align::Left),
         ("shape", Align::Right),
         ("dtype", Align::Left),
         ("rel. error", Align::Right),
         ("max error", Align::Right),
+        ("tensor", Align::Left),
     ]);
     for t in &found.tensors {
         let (relative, largest) = if t.identical {
@@ -58,7 +58,7 @@ fn show(found: &Comparison) -> Result<()> {
         } else {
             (format!("{:.2e}", t.relative_mse), format!("{:.2e}", t.max_error))
         };
-        table.row([t.name.clone(), draw::shape(&t.shape), t.dtype.clone(), relative, largest]);
+        table.row([draw::shape(&t.shape), t.dtype.clone(), relative, largest, t.name.clone()]);
     }
     if !found.tensors.is_empty() {
         table.print()?;

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
     if global.json {
         draw::json(&report)?;
     } else if !global.quiet {
-        show(&report, &output, args.verbose, started)?;
+        show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
     Ok(Exit::Ok)
 }
@@ -71,26 +71,26 @@ fn to_stdout(model: &dyn benben::ModelSource, plan: &Plan, global: &Global) -> R
     Ok(Exit::Ok)
 }
 
-fn show(report: &PackReport, output: &Path, verbose: bool, started: Instant) -> Result<()> {
+fn show(report: &PackReport, output: &Path, verbose: bool, repacked: bool, started: Instant) -> Result<()> {
     if verbose {
         let mut table = Table::new(&[
-            ("tensor", Align::Left),
             ("shape", Align::Right),
             ("dtype", Align::Left),
             ("stored as", Align::Left),
             ("bits/weight", Align::Right),
             ("size", Align::Right),
             ("rel. error", Align::Right),
+            ("tensor", Align::Left),
         ]);
         for t in &report.tensors {
             table.row([
-                t.name.clone(),
                 draw::shape(&t.shape),
                 t.dtype.clone(),
                 t.expression.clone(),
                 format!("{:.3}", t.bits_per_weight),
                 draw::bytes(t.bytes),
                 draw::error(t.relative_mse),
+                t.name.clone(),
             ]);
         }
         table.print()?;
@@ -100,6 +100,9 @@ fn show(report: &PackReport, output: &Path, verbose: bool, started: Instant) -> 
         if let Some(note) = &t.note {
             say!("note: {}: {note}", t.name)?;
         }
+    }
+    if repacked && report.tensors.iter().any(|t| t.relative_mse.is_some_and(|e| e > 0.0)) {
+        say!("note: the source is a pack: errors count from it, not from the model that it was made of")?;
     }
     let worst = report.tensors.iter().filter_map(|t| t.relative_mse).fold(0.0, f64::max);
     say!(

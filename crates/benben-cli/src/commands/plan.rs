@@ -32,23 +32,23 @@ pub(crate) fn show(plan: &Plan, global: &Global) -> Result<()> {
         return Ok(());
     }
     let mut table = Table::new(&[
-        ("tensor", Align::Left),
         ("shape", Align::Right),
         ("from", Align::Left),
         ("method", Align::Left),
         ("bits/weight", Align::Right),
         ("size", Align::Right),
         ("rel. error", Align::Right),
+        ("tensor", Align::Left),
     ]);
     for t in &plan.tensors {
         table.row([
-            t.name.clone(),
             draw::shape(&t.shape),
             t.source_type.clone(),
             t.method.clone(),
             format!("{:.2}", t.predicted_bytes as f64 * 8.0 / t.elements.max(1) as f64),
             draw::bytes(t.predicted_bytes),
             draw::error(Some(t.predicted_relative_mse)),
+            t.name.clone(),
         ]);
     }
     table.print()?;

@@ -9,6 +9,7 @@ pub(crate) use progress::Bar;
 pub(crate) use table::{Align, Table};
 
 use benben::{Error, Result};
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 
@@ -20,14 +21,23 @@ macro_rules! say {
 macro_rules! complain {
     ($($text:tt)*) => {{
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let _ = writeln!(std::io::stderr(), "{}", $crate::draw::visible(&format!($($text)*)));
     }};
 }
 pub(crate) use {complain, say};
 
 /// Prints a line on stdout; what [`say!`] does.
 pub(crate) fn line(text: Arguments<'_>) -> Result<()> {
-    delivered(writeln!(std::io::stdout(), "{text}"))
+    delivered(writeln!(std::io::stdout(), "{}", visible(&text.to_string())))
+}
+
+/// `text` with control characters but the line feed spelled out: names come from files, and must not steer a terminal.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n';
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
 /// Prints `text` on stdout as it is.

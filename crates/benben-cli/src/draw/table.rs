@@ -31,7 +31,7 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells: Vec<String> = cells.into_iter().collect();
+        let cells: Vec<String> = cells.into_iter().map(|c| super::visible(&c).replace('\n', "\\n")).collect();
         debug_assert_eq!(cells.len(), self.columns);
         self.inner.add_row(cells);
     }
