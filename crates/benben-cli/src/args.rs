@@ -31,8 +31,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
     /// Worker threads; results never depend on it [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,10 +62,10 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "NAME", value_parser = PRESETS.map(|p| p.name), hide_possible_values = true, help = preset_help(), conflicts_with = "recipe")]
     pub(crate) preset: Option<String>,
     /// Bits per weight that the whole file is to come to, everything counted
-    #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset"])]
+    #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset"], allow_negative_numbers = true)]
     pub(crate) bpw: Option<f64>,
     /// Quantizer of matrices: scalar, pvq, rvq or ternary [default: scalar]
-    #[arg(long, value_name = "CODEC", conflicts_with = "recipe")]
+    #[arg(long, value_name = "CODEC", conflicts_with = "recipe", value_parser = method)]
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
     /// CODEC is raw, scalar, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
@@ -75,8 +75,30 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) recipe: Option<PathBuf>,
     /// Seed of everything random
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
+}
+
+/// A value's error with its hint: clap shows one line.
+fn in_words(error: &benben::Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{} ({hint})", error.message()),
+        None => error.message().into(),
+    }
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    text.parse().map_err(|e| in_words(&e))
+}
+
+fn float_dtype(text: &str) -> Result<Dtype, String> {
+    let known = text.parse::<Dtype>().ok().filter(|d| d.is_float());
+    known.ok_or_else(|| "expected f32, f16, bf16 or f64".into())
+}
+
+fn most_error(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| *x >= 0.0);
+    number.ok_or_else(|| "expected a number that is 0 or more, for example 1e-3".into())
 }
 
 fn preset_help() -> String {
@@ -119,7 +141,7 @@ pub(crate) struct Plan {
     /// Leave configuration and tokenizer out
     #[arg(long)]
     pub(crate) no_files: bool,
-    /// Write the recipe as TOML, to edit and to give to `pack --recipe`
+    /// Write the recipe as TOML, to edit and to give to `pack --recipe`; `-` for stdout, without the table
     #[arg(long, value_name = "FILE")]
     pub(crate) write_recipe: Option<PathBuf>,
     /// Replace the recipe if it exists
@@ -139,7 +161,7 @@ pub(crate) struct Unpack {
     #[arg(long, short, value_name = "PATTERN")]
     pub(crate) tensor: Vec<String>,
     /// Element type of float tensors: f32, f16, bf16 or f64 [default: each tensor's own]
-    #[arg(long)]
+    #[arg(long, value_parser = float_dtype)]
     pub(crate) dtype: Option<Dtype>,
     /// Replace files that exist
     #[arg(long, short)]
@@ -169,7 +191,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "MODEL")]
     pub(crate) against: Option<PathBuf>,
     /// With --against: the largest relative squared error that a tensor may have
-    #[arg(long, value_name = "X", requires = "against")]
+    #[arg(long, value_name = "X", requires = "against", value_parser = most_error, allow_negative_numbers = true)]
     pub(crate) max_mse: Option<f64>,
 }
 
@@ -183,7 +205,7 @@ pub(crate) struct Compare {
     #[arg(long, short, value_name = "PATTERN")]
     pub(crate) tensor: Vec<String>,
     /// End with exit code 3 where a tensor's relative squared error is larger
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = most_error, allow_negative_numbers = true)]
     pub(crate) max_mse: Option<f64>,
     /// End with exit code 3 unless every tensor is the same to the bit
     #[arg(long)]
@@ -203,13 +225,22 @@ pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
 }
 
+fn recipe_text(path: &std::path::Path) -> benben::Result<String> {
+    std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::InvalidData => {
+            benben::Error::invalid(format!("{} is no text, expected a recipe in TOML", path.display()))
+                .with_hint("`benben inspect --show-recipe PACK` shows the recipe of a pack")
+        }
+        _ => benben::Error::from(e).context(path.display()),
+    })
+}
+
 impl RecipeArgs {
     /// The recipe that the flags ask for.
     pub(crate) fn recipe(&self) -> benben::Result<benben::Recipe> {
         let mut recipe = match &self.recipe {
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|e| benben::Error::from(e).context(path.display()))?;
+                let text = recipe_text(path)?;
                 benben::Recipe::from_toml(&text).map_err(|e| e.context(path.display()))?
             }
             None => benben::Recipe::preset(self.preset.as_deref().unwrap_or("balanced"))?,
@@ -222,6 +253,12 @@ impl RecipeArgs {
             }
         }
         if let Some(bits) = self.bpw {
+            if let Some(method) = self.quantizer.filter(|m| m.target().is_some()) {
+                return Err(benben::Error::invalid(format!(
+                    "--bpw {bits} and --quantizer {method} name two targets for the same tensors"
+                ))
+                .with_hint(format!("leave out --bpw, or give --quantizer {} alone", method.codec.name())));
+            }
             recipe.bits_per_weight = Some(bits);
             recipe.default.mse = None;
         }

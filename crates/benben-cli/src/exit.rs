@@ -1,5 +1,6 @@
 //! How the program ends: codes that scripts can rely on, and errors that a person can act on.
 
+use crate::draw::complain;
 use benben::{Error, ErrorKind};
 use std::process::ExitCode;
 
@@ -49,9 +50,9 @@ impl From<ErrorKind> for Exit {
 
 /// Says what went wrong on stderr, the hint after a blank line.
 pub(crate) fn report(error: &Error) -> Exit {
-    eprintln!("error: {error}");
+    complain!("error: {error}");
     if let Some(hint) = error.hint() {
-        eprintln!("\nhint: {hint}");
+        complain!("\nhint: {hint}");
     }
     error.kind().into()
 }

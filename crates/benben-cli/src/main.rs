@@ -1,5 +1,4 @@
 //! The `benben` command: flags to facade calls, results to tables or JSON. Nothing is decided here.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this crate is the one that prints")]
 
 mod args;
 mod commands;
@@ -16,13 +15,13 @@ fn main() -> ExitCode {
     let args = Args::parse();
     // Whatever is half written goes away, and what was there before stays.
     let handler = ctrlc::set_handler(|| {
-        benben::AtomicFile::discard_all();
-        eprintln!("\ninterrupted: nothing was written");
+        benben::discard_unfinished();
+        draw::complain!("\ninterrupted: nothing was written");
         #[allow(clippy::exit, reason = "a signal ends the program from another thread")]
         std::process::exit(exit::INTERRUPTED);
     });
     if let Err(e) = handler {
-        eprintln!("warning: Ctrl-C will not clean up: {e}");
+        draw::complain!("warning: Ctrl-C will not clean up: {e}");
     }
     let outcome = run(&args).unwrap_or_else(|e| exit::report(&e));
     outcome.into()
@@ -30,7 +29,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Exit> {
     if let Some(threads) = args.global.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
         pool.map_err(|e| benben::Error::invalid(format!("--threads {threads}: {e}")))?;
     }
     match &args.command {
@@ -41,6 +40,6 @@ fn run(args: &Args) -> Result<Exit> {
         Command::Verify(a) => commands::verify::run(a, &args.global),
         Command::Compare(a) => commands::compare::run(a, &args.global),
         Command::Demo(a) => commands::demo::run(a, &args.global),
-        Command::Completions(a) => Ok(commands::completions::run(a)),
+        Command::Completions(a) => commands::completions::run(a),
     }
 }

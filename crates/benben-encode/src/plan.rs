@@ -162,6 +162,17 @@ impl Plan {
             rest += t.predicted_bytes + DIRECTORY_ENTRY;
         }
         if let Some(budget) = self.budget()
+            && shared == 0
+            && rest as f64 > budget
+        {
+            let bits = rest as f64 * 8.0 / self.weights().max(1) as f64;
+            return Err(Error::invalid(format!(
+                "the target of {budget:.0} bytes cannot be met: no tensor is free to be quantized to it, and what \
+                 is stored takes about {rest} bytes ({bits:.2} bits per weight)"
+            ))
+            .with_hint("quantize more tensors: --quantizer scalar, or --set PATTERN=scalar"));
+        }
+        if let Some(budget) = self.budget()
             && shared > 0
         {
             let bits = (budget - rest as f64) * 8.0 / shared as f64;

@@ -26,6 +26,7 @@ pub const PRESETS: [Preset; 5] = [
 
 /// A method for the tensors that a pattern matches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "toml::Table")]
 pub struct Rule {
     /// Glob over tensor names: `*` any text, `?` one character, `{a,b}` either.
     pub tensors: String,
@@ -83,7 +84,8 @@ impl Recipe {
     /// # Errors
     /// InvalidArgument with line and column.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let recipe: Self = toml::from_str(text).map_err(|e| Error::invalid(format!("recipe: {e}")))?;
+        let recipe: Self = toml::from_str(text)
+            .map_err(|e| Error::invalid(format!("recipe: {}", e.to_string().trim_end())))?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -109,8 +111,10 @@ impl Recipe {
             && self.default.target().is_none()
             && self.bits_per_weight.is_none()
         {
-            return Err(Error::invalid("the recipe names no target")
-                .with_hint("set bits_per_weight, or bpw or mse of the default method"));
+            return Err(Error::invalid("the recipe names no target").with_hint(
+                "give one: --bpw 4, --quantizer scalar:bpw=4, or a preset other than lossless; in a recipe \
+                     bits_per_weight, or bpw or mse of [default]",
+            ));
         }
         for rule in &self.rules {
             rule.method.check().map_err(|e| e.context(format!("rule {:?}", rule.tensors)))?;
@@ -132,6 +136,22 @@ impl Recipe {
         rule.matcher()?;
         self.rules.push(rule);
         Ok(())
+    }
+}
+
+/// Done by hand: serde refuses unknown fields only where none are flattened, and a slip must not pass.
+impl TryFrom<toml::Table> for Rule {
+    type Error = String;
+
+    fn try_from(mut table: toml::Table) -> std::result::Result<Self, String> {
+        let tensors = match table.remove("tensors") {
+            Some(toml::Value::String(pattern)) => pattern,
+            Some(other) => return Err(format!("rule: tensors must be a string, found {}", other.type_str())),
+            None => return Err("rule: missing field `tensors`, the pattern over names".into()),
+        };
+        let method =
+            table.try_into().map_err(|e| format!("rule {tensors:?}: {}", e.to_string().trim_end()))?;
+        Ok(Self { tensors, method })
     }
 }
 
@@ -165,6 +185,9 @@ mod tests {
         let e =
             Recipe::from_toml("seed = 0\n[default]\ncodec = \"scalar\"\nmse = 0.1\nfoo = 1\n").unwrap_err();
         assert!(e.to_string().contains("foo"), "{e}");
+        let rule = "[default]\ncodec = \"raw\"\n[[rule]]\ntensors = \"*\"\ncodec = \"raw\"\ncolour = 3\n";
+        let e = Recipe::from_toml(rule).unwrap_err();
+        assert!(e.to_string().contains("colour") && e.to_string().contains("line"), "{e}");
         assert!(Recipe::from_toml("[default]\ncodec = \"scalar\"\n").is_err());
         assert!(Recipe::preset("balanced").unwrap().set("no equals sign").is_err());
     }

@@ -24,6 +24,7 @@
 mod compare;
 mod contents;
 mod model;
+mod output;
 mod unpack;
 
 pub use benben_codec as codec;
@@ -40,6 +41,7 @@ pub use benben_io::{ModelSource, SideFile, TensorInfo};
 pub use compare::{Comparison, TensorComparison, compare};
 pub use contents::{Contents, FileContents, TensorContents};
 pub use model::{PackedModel, open_model};
+pub use output::{create_file, discard_unfinished};
 pub use unpack::{Selection, Unpacked, unpack};
 
 use std::path::Path;
@@ -49,7 +51,9 @@ use std::path::Path;
 /// # Errors
 /// Io, and every kind that [`Pack::from_source`] reports.
 pub fn open(path: impl AsRef<Path>) -> Result<Pack> {
-    Pack::open(path.as_ref())
+    let path = path.as_ref();
+    output::require(path)?;
+    Pack::open(path)
 }
 
 /// Packs the model at `source` into a new file at `destination`, which appears whole or not at all.
@@ -63,7 +67,7 @@ pub fn pack_file(
 ) -> Result<PackReport> {
     let model = open_model(source.as_ref())?;
     let plan = Plan::new(&*model, recipe)?;
-    let mut file = AtomicFile::create(destination.as_ref(), false)?;
+    let mut file = create_file(destination.as_ref(), false)?;
     let report = pack(&*model, &plan, &mut file, &mut ignore)?;
     file.commit()?;
     Ok(report)

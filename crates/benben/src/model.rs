@@ -72,6 +72,7 @@ impl ModelSource for PackedModel {
 /// # Errors
 /// As the reader of the format that the content shows.
 pub fn open_model(path: &Path) -> Result<Box<dyn ModelSource>> {
+    crate::output::require(path)?;
     if path.is_file() {
         let source = benben_format::open(path)?;
         let is_pack = source.len() >= 8 && *source.read_at(0, 8)? == MAGIC;

@@ -1,6 +1,7 @@
 //! Packs back to model files.
 
-use crate::{AtomicFile, Dtype, Error, Observer, Pack, Progress, Result, Tensor};
+use crate::output::NewFolders;
+use crate::{AtomicFile, Dtype, Error, Observer, Pack, Progress, Result, Tensor, create_file};
 use benben_io::safetensors::{self, TensorSpec};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -85,14 +86,16 @@ pub fn unpack(
     }
     let single = destination.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
     let weights = if single { destination.to_path_buf() } else { destination.join("model.safetensors") };
+    // Dropped last: by then the files that failed are gone.
+    let mut folders = NewFolders::default();
     let mut outputs = Vec::new();
     if !single {
-        std::fs::create_dir_all(destination).map_err(|e| Error::from(e).context(destination.display()))?;
+        folders.make(destination)?;
         for name in pack.files() {
             // Names have been checked: plain relative paths.
             let path = destination.join(name);
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(|e| Error::from(e).context(folder.display()))?;
+                folders.make(folder)?;
             }
             let bytes = match pack.file(name) {
                 Err(e) if selection.skip_unreadable => {
@@ -101,13 +104,13 @@ pub fn unpack(
                 }
                 other => other?,
             };
-            let mut file = AtomicFile::create(&path, replace)?;
+            let mut file = create_file(&path, replace)?;
             std::io::Write::write_all(&mut file, &bytes)?;
             outputs.push((path, file));
         }
     }
     let files = outputs.len();
-    let mut file = AtomicFile::create(&weights, replace)?;
+    let mut file = create_file(&weights, replace)?;
     let weight_bytes = write_weights(&mut file, pack, &tensors, selection, observer)?;
     outputs.push((weights, file));
     let mut paths = Vec::with_capacity(outputs.len());

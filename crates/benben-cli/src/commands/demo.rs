@@ -1,7 +1,7 @@
 //! `benben demo`
 
 use crate::args::{Demo, Global};
-use crate::draw::{self, Align, Bar, Table};
+use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
 use benben::{AtomicFile, Error, Plan, Recipe, Result, Selection, compare, open_model, pack, unpack};
 use serde::Serialize;
@@ -47,9 +47,9 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<Exit> {
     if global.json {
         draw::json(&rows)?;
     } else if !global.quiet {
-        show(&rows);
+        show(&rows)?;
         if args.keep.is_some() {
-            println!("\nkept in {}", folder.display());
+            say!("\nkept in {}", folder.display())?;
         }
     }
     Ok(if rows.iter().all(|r| r.verified) { Exit::Ok } else { Exit::Failed })
@@ -88,8 +88,8 @@ fn round_trip(preset: &'static str, folder: &Path, source: &Path, global: &Globa
     })
 }
 
-fn show(rows: &[Row]) {
-    println!("A small language model, packed twice, checked, unpacked, and compared with the original:\n");
+fn show(rows: &[Row]) -> Result<()> {
+    say!("A small language model, packed twice, checked, unpacked, and compared with the original:\n")?;
     let mut table = Table::new(&[
         ("preset", Align::Left),
         ("original", Align::Right),
@@ -118,9 +118,9 @@ fn show(rows: &[Row]) {
             format!("{:.2} s", r.unpack_seconds),
         ]);
     }
-    table.print();
-    println!(
+    table.print()?;
+    say!(
         "\nThe packs hold configuration and tokenizer too. The error is the size of the difference between the weights \
          and\ntheir originals, relative to the weights. Try your own model: benben pack MODEL.safetensors"
-    );
+    )
 }

@@ -1,17 +1,22 @@
 //! `benben inspect`
 
+use super::Patterns;
 use crate::args::{Global, Inspect};
-use crate::draw::{self, Align, Table};
+use crate::draw::{self, Align, Table, say};
 use crate::exit::Exit;
 use benben::{Contents, Result};
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<Exit> {
     let pack = benben::open(&args.pack)?;
-    let wanted = super::matcher(&args.tensor)?;
+    let patterns = Patterns::new(&args.tensor)?;
     let mut contents = Contents::new(&pack);
-    contents.tensors.retain(|t| wanted(&t.name));
+    patterns.check(contents.tensors.iter().map(|t| t.name.as_str()))?;
+    contents.tensors.retain(|t| patterns.matches(&t.name));
     if global.json {
         draw::json(&contents)?;
+        return Ok(Exit::Ok);
+    }
+    if global.quiet {
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(&[
@@ -36,22 +41,22 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<Exit> {
             t.name.clone(),
         ]);
     }
-    table.print();
+    table.print()?;
     if !contents.files.is_empty() {
-        println!();
+        say!("")?;
         let mut files =
             Table::new(&[("size", Align::Right), ("unpacked", Align::Right), ("file", Align::Left)]);
         for f in &contents.files {
             files.row([draw::bytes(f.bytes), draw::bytes(f.file_bytes), f.name.clone()]);
         }
-        files.print();
+        files.print()?;
     }
     if args.show_recipe
         && let Some(recipe) = &contents.recipe
     {
-        println!("\n{}", recipe.trim_end());
+        say!("\n{}", recipe.trim_end())?;
     }
-    println!(
+    say!(
         "\n{} from {} ({:.1} %), {:.3} bits per weight over {} weights; index {}",
         draw::bytes(contents.packed_bytes),
         draw::bytes(contents.source_bytes),
@@ -59,7 +64,7 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<Exit> {
         contents.bits_per_weight,
         draw::count(contents.weights),
         draw::bytes(contents.index_bytes)
-    );
-    println!("written by {}, root {}", contents.generator, contents.root);
+    )?;
+    say!("written by {}, root {}", contents.generator, contents.root)?;
     Ok(Exit::Ok)
 }

@@ -13,17 +13,31 @@ use benben::{Error, ModelSource, Result, TensorInfo};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Compiled globs: does any match? Everything matches where there are none.
-fn matcher(patterns: &[String]) -> Result<impl Fn(&str) -> bool + use<>> {
-    let globs = patterns
-        .iter()
-        .map(|p| {
+/// Globs over tensor names; none stands for everything.
+struct Patterns(Vec<globset::GlobMatcher>);
+
+impl Patterns {
+    fn new(patterns: &[String]) -> Result<Self> {
+        let globs = patterns.iter().map(|p| {
             globset::Glob::new(p)
                 .map(|g| g.compile_matcher())
                 .map_err(|e| Error::invalid(format!("pattern {p:?}: {e}")))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(move |name: &str| globs.is_empty() || globs.iter().any(|g| g.is_match(name)))
+        });
+        globs.collect::<Result<_>>().map(Self)
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|g| g.is_match(name))
+    }
+
+    /// Refuses a pattern that matches none of `names`: most likely a slip.
+    fn check<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+        match self.0.iter().find(|g| !names.clone().any(|name| g.is_match(name))) {
+            Some(g) => Err(Error::invalid(format!("no tensor matches {:?}", g.glob().glob()))
+                .with_hint("without -t, every name is listed")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `model`, without its files where `without` says so.

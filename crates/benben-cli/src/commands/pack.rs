@@ -1,10 +1,10 @@
 //! `benben pack`
 
 use crate::args::{Global, Pack};
-use crate::draw::{self, Align, Bar, Table};
+use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
-use benben::{AtomicFile, Error, PackReport, Plan, Result, open_model};
-use std::io::{IsTerminal, Seek};
+use benben::{Error, PackReport, Plan, Result, open_model};
+use std::io::{IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -20,7 +20,8 @@ pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
     if output == Path::new("-") {
         return to_stdout(&*model, &plan, global);
     }
-    let mut file = AtomicFile::create(&output, args.force)?;
+    keep_the_source(&args.source, &output)?;
+    let mut file = benben::create_file(&output, args.force)?;
     let started = Instant::now();
     let bar = Bar::new("packing", global);
     let report = benben::pack(&*model, &plan, &mut file, &mut |p| bar.show(p))?;
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
     if global.json {
         draw::json(&report)?;
     } else if !global.quiet {
-        show(&report, &output, args.verbose, started);
+        show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
     Ok(Exit::Ok)
 }
@@ -39,6 +40,17 @@ fn default_output(source: &Path) -> PathBuf {
     let absolute = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
     let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
     Path::new(name.unwrap_or("model".as_ref())).with_added_extension("benben")
+}
+
+/// Refuses an output that is a part of the source: not even --force means that.
+fn keep_the_source(source: &Path, output: &Path) -> Result<()> {
+    let (Ok(from), Ok(to)) = (source.canonicalize(), output.canonicalize()) else { return Ok(()) };
+    let in_folder = from.is_dir() && to.starts_with(&from) && to.extension() != Some("benben".as_ref());
+    if from != to && !in_folder || to.is_dir() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{} is what is being packed: it is not replaced", output.display()))
+        .with_hint("give another name with -o"))
 }
 
 fn to_stdout(model: &dyn benben::ModelSource, plan: &Plan, global: &Global) -> Result<Exit> {
@@ -53,42 +65,47 @@ fn to_stdout(model: &dyn benben::ModelSource, plan: &Plan, global: &Global) -> R
     let bar = Bar::new("packing", global);
     benben::pack(model, plan, &mut file, &mut |p| bar.show(p))?;
     file.rewind()?;
-    std::io::copy(&mut file, &mut std::io::stdout().lock())?;
+    let mut out = std::io::stdout().lock();
+    let sent = std::io::copy(&mut file, &mut out).and_then(|_| out.flush());
+    sent.map_err(|e| Error::from(e).context("stdout"))?;
     Ok(Exit::Ok)
 }
 
-fn show(report: &PackReport, output: &Path, verbose: bool, started: Instant) {
+fn show(report: &PackReport, output: &Path, verbose: bool, repacked: bool, started: Instant) -> Result<()> {
     if verbose {
         let mut table = Table::new(&[
-            ("tensor", Align::Left),
             ("shape", Align::Right),
             ("dtype", Align::Left),
             ("stored as", Align::Left),
             ("bits/weight", Align::Right),
             ("size", Align::Right),
             ("rel. error", Align::Right),
+            ("tensor", Align::Left),
         ]);
         for t in &report.tensors {
             table.row([
-                t.name.clone(),
                 draw::shape(&t.shape),
                 t.dtype.clone(),
                 t.expression.clone(),
                 format!("{:.3}", t.bits_per_weight),
                 draw::bytes(t.bytes),
                 draw::error(t.relative_mse),
+                t.name.clone(),
             ]);
         }
-        table.print();
-        println!();
+        table.print()?;
+        say!("")?;
     }
     for t in &report.tensors {
         if let Some(note) = &t.note {
-            println!("note: {}: {note}", t.name);
+            say!("note: {}: {note}", t.name)?;
         }
     }
+    if repacked && report.tensors.iter().any(|t| t.relative_mse.is_some_and(|e| e > 0.0)) {
+        say!("note: the source is a pack: errors count from it, not from the model that it was made of")?;
+    }
     let worst = report.tensors.iter().filter_map(|t| t.relative_mse).fold(0.0, f64::max);
-    println!(
+    say!(
         "{}: {} from {} ({:.1} %), {:.3} bits per weight, largest relative error {}",
         output.display(),
         draw::bytes(report.packed_bytes),
@@ -96,13 +113,13 @@ fn show(report: &PackReport, output: &Path, verbose: bool, started: Instant) {
         100.0 * report.packed_bytes as f64 / report.source_bytes.max(1) as f64,
         report.bits_per_weight,
         draw::error(Some(worst)),
-    );
+    )?;
     let seconds = started.elapsed().as_secs_f64();
-    println!(
+    say!(
         "{} tensors, {} weights; files take {}; {seconds:.1} s, {:.1} M weights/s",
         report.tensors.len(),
         draw::count(report.weights),
         draw::bytes(report.file_bytes),
         report.weights as f64 / seconds.max(1e-9) / 1e6
-    );
+    )
 }

@@ -1,9 +1,9 @@
 //! `benben unpack`
 
 use crate::args::{Global, Unpack};
-use crate::draw::{self, Bar};
+use crate::draw::{self, Bar, say};
 use crate::exit::Exit;
-use benben::{ErrorKind, Limits, Pack, Result, Selection, unpack};
+use benben::{Error, ErrorKind, Limits, Pack, Result, Selection, unpack};
 use serde::Serialize;
 
 /// Lines for what was left out; a large model has hundreds of tensors.
@@ -26,6 +26,11 @@ pub(crate) fn run(args: &Unpack, global: &Global) -> Result<Exit> {
         other => other?,
     };
     let output = args.output.clone().unwrap_or_else(|| args.pack.with_extension(""));
+    if output == std::path::Path::new("-") {
+        return Err(
+            Error::invalid("a model is not written to stdout").with_hint("-o FOLDER, or -o FILE.safetensors")
+        );
+    }
     let selection =
         Selection { patterns: args.tensor.clone(), dtype: args.dtype, skip_unreadable: args.truncated };
     let bar = Bar::new("unpacking", global);
@@ -41,18 +46,18 @@ pub(crate) fn run(args: &Unpack, global: &Global) -> Result<Exit> {
         })?;
     } else if !global.quiet {
         for (name, why) in done.skipped.iter().take(MOST_LISTED) {
-            println!("left out {name}: {why}");
+            say!("left out {name}: {why}")?;
         }
         if done.skipped.len() > MOST_LISTED {
-            println!("left out {} more; --json lists them all", done.skipped.len() - MOST_LISTED);
+            say!("left out {} more; --json lists them all", done.skipped.len() - MOST_LISTED)?;
         }
-        println!(
+        say!(
             "{}: {} tensors ({}) and {} files",
             output.display(),
             done.tensors,
             draw::bytes(done.weight_bytes),
             done.files
-        );
+        )?;
     }
     Ok(if done.skipped.is_empty() { Exit::Ok } else { Exit::NotMet })
 }

@@ -1,9 +1,9 @@
 //! `benben verify`
 
 use crate::args::{Global, Verify};
-use crate::draw::{self, Bar};
+use crate::draw::{self, Bar, complain, say};
 use crate::exit::{self, Exit};
-use benben::{Error, ErrorKind, PackedModel, Result, compare, open_model};
+use benben::{Comparison, Error, ErrorKind, PackedModel, Result, compare, open_model};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -45,13 +45,14 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<Exit> {
         (false, true) => Exit::Unsupported,
         (false, false) => Exit::Failed,
     };
-    let mut worst = None;
+    let (mut worst, mut unlike) = (None, None);
     if let (Some(source), Exit::Ok) = (&args.against, exit) {
         let bar = Bar::new("comparing", global);
         let comparison =
             compare(&*open_model(source)?, &PackedModel::new(pack)?, |_| true, &mut |p| bar.show(p))?;
         drop(bar);
         worst = Some(comparison.worst_relative_mse);
+        unlike = Some(&comparison).filter(|c| !c.same_tensors()).map(unlikeness);
         if !comparison.same_tensors() || args.max_mse.is_some_and(|most| comparison.worst_relative_mse > most)
         {
             exit = Exit::NotMet;
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<Exit> {
         return Ok(exit);
     }
     for fault in &found.faults {
-        eprintln!("{}: {}", fault.name, fault.error);
+        complain!("{}: {}", fault.name, fault.error);
     }
     if !global.quiet {
         let verdict = match exit {
@@ -78,19 +79,31 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<Exit> {
             Exit::NotMet => "NOT MET",
             _ => "FAILED",
         };
-        println!(
+        say!(
             "{verdict}: {} tensors and {} files of {} decoded, {} faults",
             found.tensors,
             found.files,
             draw::bytes(packed_bytes),
             found.faults.len()
-        );
-        if let Some(worst) = worst {
-            println!("largest relative error against the source: {}", draw::error(Some(worst)));
+        )?;
+        if let Some(unlike) = unlike {
+            say!("the source is another model: {unlike}")?;
+        } else if let Some(worst) = worst {
+            say!("largest relative error against the source: {}", draw::error(Some(worst)))?;
         }
-        println!("root {root}");
+        say!("root {root}")?;
     }
     Ok(exit)
+}
+
+/// How many tensors are not in both.
+fn unlikeness(found: &Comparison) -> String {
+    format!(
+        "{} tensors are only in it, {} only in the pack, {} have other shapes; `benben compare` lists them",
+        found.only_in_first.len(),
+        found.only_in_second.len(),
+        found.shapes_differ.len()
+    )
 }
 
 /// A pack that does not even open.

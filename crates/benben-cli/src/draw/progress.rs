@@ -27,7 +27,7 @@ impl Bar {
     pub(crate) fn show(&self, progress: Progress<'_>) -> ControlFlow<()> {
         self.0.set_length(progress.total);
         self.0.set_position(progress.done);
-        self.0.set_message(progress.item.to_owned());
+        self.0.set_message(super::visible(progress.item).replace('\n', "\\n"));
         ControlFlow::Continue(())
     }
 }

@@ -1,5 +1,7 @@
 //! Tables without lines: columns are enough.
 
+use super::say;
+use benben::Result;
 use comfy_table::{CellAlignment, presets};
 
 /// Where a column's text stands.
@@ -29,15 +31,16 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells: Vec<String> = cells.into_iter().collect();
+        let cells: Vec<String> = cells.into_iter().map(|c| super::visible(&c).replace('\n', "\\n")).collect();
         debug_assert_eq!(cells.len(), self.columns);
         self.inner.add_row(cells);
     }
 
     /// Prints to stdout, without the spaces that pad the last column.
-    pub(crate) fn print(&self) {
+    pub(crate) fn print(&self) -> Result<()> {
         for line in self.inner.lines() {
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end())?;
         }
+        Ok(())
     }
 }
