@@ -16,6 +16,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Small enough that an allocation beyond it would show.
 const LIMITS: Limits = Limits {
     index_bytes: 1 << 20,
+    items: 1 << 16,
     entries: 1000,
     depth: 16,
     nodes: 256,

@@ -3,6 +3,7 @@
 use benben::{Dtype, ModelSource, Recipe, compare};
 use benben_tests::assets;
 use benben_tests::model::{MadeModel, pack_to_memory, recipe_with, small_model};
+use benben_tests::random::Random;
 use std::sync::Arc;
 
 fn open(bytes: Vec<u8>) -> benben::Pack {
@@ -82,6 +83,48 @@ fn tensors_that_are_the_same_are_stored_once() {
     assert_eq!(head.stored_bytes(), 0);
     assert_eq!(embed.to_f32().unwrap(), head.to_f32().unwrap());
     assert_eq!(embed.rows(3..5).unwrap(), head.rows(3..5).unwrap());
+}
+
+#[test]
+fn a_tensor_that_a_rule_names_is_not_shared_with_its_twin() {
+    let shape: &[u64] = &[64, 128];
+    let model = MadeModel::new(&[("a.weight", Dtype::F32, shape), ("b.weight", Dtype::F32, shape)])
+        .changed(|made, _| made(0));
+    let mut recipe = Recipe::preset("small").unwrap();
+    recipe.set("b.weight=raw").unwrap();
+    let pack = open(pack_to_memory(&model, &recipe).unwrap());
+    let bytes = |name: &str| pack.tensor(name).unwrap().to_bytes().unwrap();
+    assert_ne!(bytes("a.weight"), model.read(0).unwrap().as_ref());
+    assert_eq!(bytes("b.weight"), model.read(0).unwrap().as_ref());
+}
+
+#[test]
+fn long_metadata_is_counted_once_against_the_target() {
+    let names: Vec<String> = (0..40).map(|i| format!("layer.{i}.weight")).collect();
+    let tensors: Vec<_> = names.iter().map(|n| (n.as_str(), Dtype::F32, &[64u64, 64][..])).collect();
+    // Text that hardly compresses: an eighth of what the file may take.
+    let text: String = Random::new(1).gaussian(2500).iter().map(|x| format!("{:08x}", x.to_bits())).collect();
+    let model = MadeModel::new(&tensors).with_metadata("text", &text);
+    let mut recipe = recipe_with("scalar").unwrap();
+    recipe.bits_per_weight = Some(4.0);
+    let bytes = pack_to_memory(&model, &recipe).unwrap().len();
+    let found = bytes as f64 * 8.0 / (40.0 * 4096.0);
+    assert!((found / 4.0 - 1.0).abs() <= 0.01, "asked for 4 bits, found {found:.4}");
+}
+
+#[test]
+fn values_near_the_largest_of_their_type_do_not_become_infinite() {
+    let model = MadeModel::new(&[("bias", Dtype::F16, &[64, 128])]).changed(|_, _| {
+        let ramp: Vec<f32> = (0..64 * 128).map(|i| 65504.0 * (i as f32 / 4095.5 - 1.0)).collect();
+        Dtype::F16.from_f32(&ramp).unwrap()
+    });
+    for mse in ["0.001", "0.003", "0.005", "0.01", "0.02", "0.03"] {
+        let recipe = recipe_with(&format!("scalar:mse={mse}")).unwrap();
+        let pack = open(pack_to_memory(&model, &recipe).unwrap());
+        let mut back = vec![0.0; 64 * 128];
+        Dtype::F16.to_f32(&pack.tensor("bias").unwrap().to_bytes().unwrap(), &mut back).unwrap();
+        assert!(back.iter().all(|x| x.is_finite()), "{mse}");
+    }
 }
 
 #[test]

@@ -43,6 +43,12 @@ impl MadeModel {
         self
     }
 
+    /// The same with a free text pair.
+    pub fn with_metadata(mut self, key: &str, value: &str) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
     /// The same with a file that travels along.
     ///
     /// # Errors

@@ -116,17 +116,12 @@ pub fn encode_in_chunks(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: 
 /// Writes the bytes of elements `elements` into `out`.
 ///
 /// # Errors
-/// [`InvalidArgument`](benben_format::ErrorKind::InvalidArgument) where `elements` is not within the tensor or `out`
-/// not of its bytes, [`Compatibility`](benben_format::ErrorKind::Compatibility) for a leaf of another codec or
-/// version, [`Corruption`](benben_format::ErrorKind::Corruption) where streams contradict the shape or themselves.
+/// [`InvalidArgument`](benben_format::ErrorKind::InvalidArgument) for a leaf of another codec, and where `elements` is
+/// not within the tensor or `out` not of its bytes, [`Compatibility`](benben_format::ErrorKind::Compatibility) for a
+/// later version, [`Corruption`](benben_format::ErrorKind::Corruption) where streams contradict the shape or themselves.
 pub fn decode_bytes(source: &dyn LeafSource, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != CODEC || spec.version != VERSION {
-        return Err(Error::compatibility(format!(
-            "codec {} version {}, expected {CODEC} version {VERSION}",
-            spec.codec, spec.version
-        )));
-    }
+    crate::check_codec(spec, CODEC, VERSION)?;
     let (total, size) = (spec.elements()?, spec.dtype.size());
     let wanted = elements.end.checked_sub(elements.start).filter(|_| elements.end <= total);
     let wanted = wanted.and_then(|n| usize::try_from(n).ok()?.checked_mul(size));

@@ -294,3 +294,19 @@ fn nesting_beyond_the_limit_is_refused() {
         ErrorKind::InvalidArgument
     );
 }
+
+#[test]
+fn what_a_product_holds_on_the_way_counts_against_the_limit() {
+    let of = |m: usize, n: usize| leaf(&vec![1.0; m * n], &[m as u64, n as u64]);
+    let limits = Limits { tensor_bytes: 1 << 20, ..Limits::default() };
+    let chain = Expr::Product(vec![of(1024, 1), of(1, 1024), of(1024, 1)]);
+    // 1024 x 1024 on the way to 1024 x 1.
+    assert_eq!(chain.signature(&limits).unwrap_err().kind(), ErrorKind::Limit);
+    chain.signature(&Limits { tensor_bytes: 4 << 20, ..limits }).unwrap();
+}
+
+#[test]
+fn a_product_that_begins_with_a_scalar_is_refused() {
+    let chain = Expr::Product(vec![leaf(&[2.0], &[]), leaf(&[1.0, 2.0, 3.0], &[1, 3])]);
+    assert_eq!(chain.signature(&Limits::default()).unwrap_err().kind(), ErrorKind::Corruption);
+}

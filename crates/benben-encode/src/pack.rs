@@ -5,7 +5,7 @@ use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
 use benben_format::{
-    EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, in_memory, layout,
+    Dtype, EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, in_memory, layout,
 };
 use benben_io::{ModelSource, TensorInfo};
 use std::collections::HashMap;
@@ -36,8 +36,8 @@ pub fn pack(
     for file in model.files() {
         writer.file(file.name(), file_leaf(&file.read()?)?)?;
     }
-    let mut packer =
-        Packer { plan, writer, budget: Budget::new(plan), seen: HashMap::new(), tensors: Vec::new() };
+    let budget = Budget::new(plan, &writer)?;
+    let mut packer = Packer { plan, writer, budget, seen: HashMap::new(), tensors: Vec::new() };
     let total = plan.weights();
     let mut done = 0;
     for (i, planned) in plan.tensors.iter().enumerate() {
@@ -79,7 +79,7 @@ struct Packer<'a, W> {
     plan: &'a Plan,
     writer: Writer<W>,
     budget: Budget,
-    /// Name of the first tensor with these bytes, shape and dtype.
+    /// Name of the first tensor with these bytes, shape, dtype and treatment.
     seen: HashMap<blake3::Hash, String>,
     tensors: Vec<TensorReport>,
 }
@@ -87,7 +87,7 @@ struct Packer<'a, W> {
 impl<W: Write + Seek> Packer<'_, W> {
     fn tensor(&mut self, index: usize, info: &TensorInfo, bytes: &[u8]) -> Result<()> {
         let mut note = None;
-        let identity = identity(info, bytes);
+        let identity = identity(info, &self.plan.tensors[index].method, bytes);
         let (expr, relative_mse) = if let Some(first) = self.seen.get(&identity) {
             let same = Expr::Ref { tensor: first.clone(), shape: info.shape.clone(), dtype: info.dtype };
             let error = self.tensors.iter().find(|t| t.name == *first).and_then(|t| t.relative_mse);
@@ -135,7 +135,25 @@ impl<W: Write + Seek> Packer<'_, W> {
         if strange > 0 {
             return lossless(info, bytes, Some(format!("kept lossless: {strange} values are not finite")));
         }
+        let most = 0.5 * largest(info.dtype);
+        if values.iter().any(|x| x.abs() > most) {
+            // Such as masks hold: quantized, some would be rounded up to infinities.
+            return lossless(
+                info,
+                bytes,
+                Some(format!("kept lossless: values near the largest {}", info.dtype)),
+            );
+        }
         quantize(&method, &values, info, target, self.plan.recipe.seed)
+    }
+}
+
+/// Largest finite value of a type of weights.
+fn largest(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F16 => 65504.0,
+        // The largest bf16 is hardly below.
+        _ => f32::MAX,
     }
 }
 
@@ -168,9 +186,11 @@ fn quantize(
     Ok((expr, fit, note))
 }
 
-fn identity(info: &TensorInfo, bytes: &[u8]) -> blake3::Hash {
+/// What tensors that share one expression have in common. A rule may ask for more of one tensor than of its twin:
+/// so the method belongs to it.
+fn identity(info: &TensorInfo, method: &str, bytes: &[u8]) -> blake3::Hash {
     let mut hash = blake3::Hasher::new();
-    hash.update(format!("{} {:?} ", info.dtype, info.shape).as_bytes());
+    hash.update(format!("{} {:?} {method} ", info.dtype, info.shape).as_bytes());
     hash.update(bytes);
     hash.finalize()
 }
@@ -178,15 +198,23 @@ fn identity(info: &TensorInfo, bytes: &[u8]) -> blake3::Hash {
 /// Keeps the whole file on its target: what one tensor missed, the next ones make up for.
 struct Budget {
     bytes: f64,
+    /// Bytes of the directory before the first tensor: metadata, recipe and files.
+    empty_directory: f64,
     /// Bytes of the whole directory, by the last measurement.
     directory: f64,
     measured_at: usize,
 }
 
 impl Budget {
-    fn new(plan: &Plan) -> Self {
+    fn new<W: Write>(plan: &Plan, writer: &Writer<W>) -> Result<Self> {
+        let empty_directory = directory_bytes(writer)?;
         let entries = plan.tensors.len() as u64 * DIRECTORY_ENTRY;
-        Self { bytes: plan.budget().unwrap_or(f64::INFINITY), directory: entries as f64, measured_at: 0 }
+        Ok(Self {
+            bytes: plan.budget().unwrap_or(f64::INFINITY),
+            empty_directory,
+            directory: empty_directory + entries as f64,
+            measured_at: 0,
+        })
     }
 
     /// Bits for each weight that tensor `index` may take, so that all tensors that share get the same.
@@ -195,8 +223,9 @@ impl Budget {
         if index >= 4
             && (self.measured_at == 0 || index >= self.measured_at + 16 || index + 1 == plan.tensors.len())
         {
-            let directory = writer.index_bytes()?.saturating_sub(writer.table_bytes());
-            self.directory = directory as f64 * plan.tensors.len() as f64 / index as f64;
+            // Only entries grow with the number of tensors.
+            let entries = (directory_bytes(writer)? - self.empty_directory).max(0.0);
+            self.directory = self.empty_directory + entries * plan.tensors.len() as f64 / index as f64;
             self.measured_at = index;
         }
         let (mut fixed, mut weights) = (0u64, 0u64);
@@ -211,4 +240,9 @@ impl Budget {
         let bits = (self.bytes - taken) * 8.0 / weights.max(1) as f64;
         if bits < 0.02 { Err(out_of_reach(self.bytes, taken, plan.weights())) } else { Ok(bits) }
     }
+}
+
+/// Bytes that the directory would take if the pack ended here.
+fn directory_bytes<W: Write>(writer: &Writer<W>) -> Result<f64> {
+    Ok(writer.index_bytes()?.saturating_sub(writer.table_bytes()) as f64)
 }

@@ -83,6 +83,13 @@ impl Directory {
     }
 
     pub(crate) fn from_cbor(bytes: &[u8], limits: &Limits) -> Result<Self> {
+        let items = count_items(bytes);
+        if items > limits.items {
+            return Err(Error::limit(format!(
+                "directory of {items} data items, the limit is {}",
+                limits.items
+            )));
+        }
         // Each node takes two levels of CBOR (map and operand list); parameters take a few more.
         let recursion = 2 * limits.depth + 16;
         let mut rest = bytes;
@@ -102,6 +109,29 @@ impl Directory {
         let tensors = wire.tensors.into_iter().map(entry_from_wire).collect::<Result<Vec<_>>>()?;
         Ok(Self { generator: wire.generator, metadata: wire.metadata, recipe: wire.recipe, files, tensors })
     }
+}
+
+/// Number of CBOR data items, break codes included: what parsing can be made to allocate is in proportion to it.
+/// Bytes that are no CBOR give some number; the parser refuses them.
+fn count_items(mut bytes: &[u8]) -> u64 {
+    let mut items = 0;
+    while let Some((&initial, rest)) = bytes.split_first() {
+        // RFC 8949, section 3: three bits of type, then the argument, or how many bytes of argument follow.
+        let width = match initial & 31 {
+            n @ 24..=27 => 1 << (n - 24),
+            _ => 0,
+        };
+        let Some((argument, rest)) = rest.split_at_checked(width) else { break };
+        let value = match initial & 31 {
+            n @ 0..24 => u64::from(n),
+            _ => argument.iter().fold(0, |v, &b| v << 8 | u64::from(b)),
+        };
+        // Only strings have content that is not made of items.
+        let content = if matches!(initial >> 5, 2 | 3) { value } else { 0 };
+        bytes = usize::try_from(content).ok().and_then(|n| rest.get(n..)).unwrap_or_default();
+        items += 1;
+    }
+    items
 }
 
 /// Refuses a tensor name that is empty or longer than `limits` allow.
@@ -408,4 +438,43 @@ fn file_from_wire(wire: WireFile) -> Result<FileEntry> {
         return Err(Error::corruption(message));
     }
     Ok(FileEntry { name: wire.name, leaf })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn cbor(value: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn items_are_counted_without_parsing() {
+        let text = |s: &str| Value::Text(s.into());
+        let map =
+            Value::Map(vec![(text(&"long ".repeat(60)), Value::from(1u64 << 40)), (text(""), Value::Null)]);
+        let list = Value::Array(vec![map, Value::Bytes(vec![0xff; 300]), Value::Float(0.1), Value::from(-9)]);
+        // The list, the map with two keys and two values, and three more.
+        assert_eq!(count_items(&cbor(&list)), 9);
+        assert_eq!(count_items(&[]), 0);
+        // Strings that end after the bytes do, and arguments that do.
+        assert_eq!((count_items(&[0x7b, 0xff]), count_items(&[0x44, 0])), (0, 1));
+    }
+
+    #[test]
+    fn a_directory_of_many_small_items_is_refused_before_it_is_parsed() {
+        let directory = Directory { generator: "test".into(), ..Directory::default() };
+        let bytes = directory.to_cbor().unwrap();
+        let items = count_items(&bytes);
+        let limits = |items| Limits { items, ..Limits::default() };
+        assert_eq!(Directory::from_cbor(&bytes, &limits(items)).unwrap(), directory);
+        let e = Directory::from_cbor(&bytes, &limits(items - 1)).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Limit);
+        // Parsed, these 17 MiB would take more than half a gigabyte.
+        let list = [&[0x9a, 1, 0, 0, 1][..], &vec![0; (1 << 24) + 1]].concat();
+        assert_eq!(Directory::from_cbor(&list, &Limits::default()).unwrap_err().kind(), ErrorKind::Limit);
+    }
 }

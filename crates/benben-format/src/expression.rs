@@ -133,6 +133,21 @@ impl Signature {
             .checked_mul(self.dtype.size() as u64)
             .ok_or_else(|| Error::limit(format!("shape {:?} of {} is too large", self.shape, self.dtype)))
     }
+
+    /// Refuses more dimensions, or more bytes decoded, than `limits` allow.
+    fn check_size(&self, limits: &Limits) -> Result<()> {
+        if self.shape.len() > limits.rank {
+            let rank = self.shape.len();
+            return Err(Error::limit(format!("{rank} dimensions, the limit is {}", limits.rank)));
+        }
+        // Inner values are held as f32 whatever they are stored as.
+        let bytes = self.bytes()?.max(element_count(&self.shape)?.saturating_mul(4));
+        if bytes > limits.tensor_bytes {
+            return Err(Error::limit(format!("{bytes} bytes decoded, the limit is {}", limits.tensor_bytes))
+                .with_hint("raise the memory limit if you trust this file"));
+        }
+        Ok(())
+    }
 }
 
 /// Rows and columns of a tensor of `shape` seen as a matrix.
@@ -278,7 +293,7 @@ impl<L: HasSpec> Expr<L> {
             }
             Self::Ref { shape, dtype, .. } => Signature { shape: shape.clone(), dtype: *dtype },
             Self::Sum(terms) => self.sum_signature(terms, of)?,
-            Self::Product(terms) => self.product_signature(terms, of)?,
+            Self::Product(terms) => self.product_signature(terms, limits, of)?,
             Self::Sparse { shape, group, mask, values } => {
                 self.sparse_signature(shape, *group, &of(mask)?, &of(values)?)?
             }
@@ -325,19 +340,7 @@ impl<L: HasSpec> Expr<L> {
                 None => return Err(unknown(node, *version)),
             },
         };
-        if found.shape.len() > limits.rank {
-            return Err(Error::limit(format!(
-                "{} dimensions, the limit is {}",
-                found.shape.len(),
-                limits.rank
-            )));
-        }
-        // Inner values are held as f32 whatever they are stored as.
-        let bytes = found.bytes()?.max(element_count(&found.shape)?.saturating_mul(4));
-        if bytes > limits.tensor_bytes {
-            return Err(Error::limit(format!("{bytes} bytes decoded, the limit is {}", limits.tensor_bytes))
-                .with_hint("raise the memory limit if you trust this file"));
-        }
+        found.check_size(limits)?;
         Ok(found)
     }
 
@@ -359,15 +362,21 @@ impl<L: HasSpec> Expr<L> {
     fn product_signature(
         &self,
         factors: &[Self],
+        limits: &Limits,
         of: impl Fn(&Self) -> Result<Signature>,
     ) -> Result<Signature> {
         let mut factors = factors.iter().map(|t| self.float(of(t)?));
         let mut product = factors.next().ok_or_else(|| Error::corruption("product: has no factors"))??;
         for factor in factors {
             let factor = factor?;
+            if product.shape.is_empty() {
+                return Err(Error::corruption("product: the first factor has no dimension for the rows"));
+            }
             self.expect("inner dimension", product.matrix()?.1, factor.matrix()?.0)?;
             product.shape.truncate(1);
             product.shape.extend(factor.shape.iter().skip(1));
+            // What the first factors make can be larger than what all of them make.
+            product.check_size(limits)?;
         }
         Ok(Signature { dtype: Dtype::F32, ..product })
     }

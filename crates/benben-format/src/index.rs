@@ -171,9 +171,18 @@ impl Index {
         Some(ChunkEntry::parse(self.chunks.get(at..)?.get(..CHUNK_ENTRY)?))
     }
 
+    /// Entries of the chunk table.
+    fn chunk_count(&self) -> u64 {
+        (self.chunks.len() / CHUNK_ENTRY) as u64
+    }
+
     fn check(&self, limits: &Limits) -> Result<()> {
-        let mut owned =
-            Ownership { index: self, segments: vec![false; self.segments.len()], chunks: Vec::new() };
+        let mut owned = Ownership {
+            index: self,
+            segments: vec![false; self.segments.len()],
+            chunks: Vec::new(),
+            claimed: 0,
+        };
         let mut files = HashSet::new();
         for file in &self.directory.files {
             check_file_name(&file.name, limits)?;
@@ -182,6 +191,8 @@ impl Index {
             }
             owned.claim(&file.leaf).map_err(|e| e.context(format!("file {}", file.name)))?;
         }
+        // Found once for each tensor: many references may name one large expression.
+        let refers: Vec<bool> = self.directory.tensors.iter().map(|t| holds_ref(&t.expr)).collect();
         for tensor in &self.directory.tensors {
             check_name(&tensor.name, limits)?;
             let named = |e: Error| e.in_tensor(&tensor.name);
@@ -192,7 +203,7 @@ impl Index {
             if nodes > limits.nodes {
                 return Err(named(Error::limit(format!("{nodes} nodes, the limit is {}", limits.nodes))));
             }
-            self.check_refs(&tensor.expr, limits, 0).map_err(named)?;
+            self.check_refs(&tensor.expr, &refers, limits, 0).map_err(named)?;
             // Unknown nodes and values over the limit concern only who reads them: see `Reader::signature`.
         }
         owned.finish()
@@ -200,25 +211,32 @@ impl Index {
 
     /// A reference names a tensor of the same shape and dtype that holds no reference itself: evaluation
     /// ends, and takes no longer than the directory is long.
-    fn check_refs(&self, expr: &Expr<StoredLeaf>, limits: &Limits, depth: usize) -> Result<()> {
+    fn check_refs(
+        &self,
+        expr: &Expr<StoredLeaf>,
+        refers: &[bool],
+        limits: &Limits,
+        depth: usize,
+    ) -> Result<()> {
         if depth >= limits.depth {
             return Err(Error::limit(format!("expression is nested deeper than {}", limits.depth)));
         }
         if let Expr::Ref { tensor, shape, dtype } = expr {
-            let target = self.position(tensor).map(|i| &self.directory.tensors[i]);
-            let target = target
+            let position = self
+                .position(tensor)
                 .ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))?;
+            let target = &self.directory.tensors[position];
             if target.shape != *shape || target.dtype != *dtype {
                 return Err(Error::corruption(format!(
                     "refers to {tensor} as {dtype} {shape:?}, found {} {:?}",
                     target.dtype, target.shape
                 )));
             }
-            if holds_ref(&target.expr) {
+            if refers[position] {
                 return Err(Error::corruption(format!("refers to {tensor}, which is a reference itself")));
             }
         }
-        expr.operands().into_iter().try_for_each(|e| self.check_refs(e, limits, depth + 1))
+        expr.operands().into_iter().try_for_each(|e| self.check_refs(e, refers, limits, depth + 1))
     }
 }
 
@@ -236,6 +254,8 @@ struct Ownership<'a> {
     segments: Vec<bool>,
     /// First and end of each leaf's entries in the chunk table.
     chunks: Vec<(u64, u64)>,
+    /// How many entries those are together.
+    claimed: u64,
 }
 
 impl Ownership<'_> {
@@ -248,14 +268,25 @@ impl Ownership<'_> {
             return Err(Error::corruption(format!("segment {number} belongs to two leaves")));
         }
         let count = leaf.spec.streams.iter().try_fold(0u64, |n, s| n.checked_add(s.chunks()));
-        let end = count.and_then(|c| leaf.first_chunk.checked_add(c)).filter(|&e| self.index.chunk_end_ok(e));
+        let end =
+            count.and_then(|c| leaf.first_chunk.checked_add(c)).filter(|&e| e <= self.index.chunk_count());
         let Some(end) = end else {
             return Err(Error::corruption(format!(
                 "chunks from {} on: more than the {} of the table",
                 leaf.first_chunk,
-                self.index.chunks.len() / CHUNK_ENTRY
+                self.index.chunk_count()
             )));
         };
+        // Counted before they are walked: each of many leaves could name all chunks of the table.
+        self.claimed += end - leaf.first_chunk;
+        if self.claimed > self.index.chunk_count() {
+            return Err(Error::corruption(format!(
+                "chunks from {} on: leaves take {} so far, the table has {}",
+                leaf.first_chunk,
+                self.claimed,
+                self.index.chunk_count()
+            )));
+        }
         let mut position = 0u64;
         for at in leaf.first_chunk..end {
             let Some(entry) = self.index.chunk(at) else { break };
@@ -289,17 +320,11 @@ impl Ownership<'_> {
             }
             next = end;
         }
-        let total = (self.index.chunks.len() / CHUNK_ENTRY) as u64;
+        let total = self.index.chunk_count();
         if next != total {
             return Err(Error::corruption(format!("{total} chunks in the table, {next} in use")));
         }
         Ok(())
-    }
-}
-
-impl Index {
-    fn chunk_end_ok(&self, end: u64) -> bool {
-        end <= (self.chunks.len() / CHUNK_ENTRY) as u64
     }
 }
 
@@ -346,5 +371,39 @@ fn parse_segments(table: &[u8], room: u64) -> Result<Vec<Segment>> {
 impl ChunkEntry {
     pub(crate) fn mode(self) -> Result<Mode> {
         Mode::from_u8(self.mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dtype, Entry, LeafSpec, Origin, StreamKind, StreamSpec};
+
+    /// An index of `leaves` empty tensors that all claim the same 64 empty chunks.
+    fn overlapping(leaves: u32) -> Result<Index> {
+        let mut builder = IndexBuilder::default();
+        (0..64).for_each(|_| builder.push_chunk(ChunkEntry { offset: 0, mode: 0, len: 0, crc: 0 }));
+        let mut directory = Directory::default();
+        for segment in 0..leaves {
+            builder.push_segment(Segment { offset: 0, len: 0, hash: [0; 32] })?;
+            let mut spec = LeafSpec::new("raw", 1, Dtype::U8, &[64], &())?;
+            spec.streams = vec![StreamSpec { kind: StreamKind::Symbols, items: 64, chunk_items: 1 }];
+            directory.tensors.push(Entry {
+                name: segment.to_string(),
+                dtype: Dtype::U8,
+                shape: vec![64],
+                origin: Origin::default(),
+                expr: Expr::Leaf(StoredLeaf { spec, segment, first_chunk: 0 }),
+            });
+        }
+        Index::parse(&builder.to_bytes(&directory)?, 0, &Limits::default())
+    }
+
+    #[test]
+    fn leaves_that_share_chunks_are_refused_before_the_chunks_are_walked_again() {
+        overlapping(1).unwrap();
+        let e = overlapping(3).unwrap_err();
+        assert!(e.message().contains("leaves take 128 so far, the table has 64"), "{e}");
+        assert_eq!(e.tensor(), Some("1"));
     }
 }

@@ -16,6 +16,8 @@ pub fn in_memory(count: u64) -> Result<usize> {
 pub struct Limits {
     /// Bytes of the index, stored and decompressed.
     pub index_bytes: u64,
+    /// CBOR data items of the directory: a byte of it can take a hundred in memory.
+    pub items: u64,
     /// Tensors and files together.
     pub entries: usize,
     /// Nesting of expression nodes, references included.
@@ -34,6 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             index_bytes: 256 << 20,
+            items: 1 << 24,
             entries: 1 << 20,
             depth: 16,
             nodes: 256,

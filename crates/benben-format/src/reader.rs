@@ -178,7 +178,13 @@ impl Reader {
 
     /// The chunks of a leaf.
     pub fn leaf<'a>(&'a self, leaf: &'a StoredLeaf) -> LeafReader<'a> {
-        LeafReader { reader: self, leaf }
+        let firsts = leaf.spec.streams.iter().scan(leaf.first_chunk, |next, stream| {
+            let first = *next;
+            *next = first.saturating_add(stream.chunks());
+            Some(first)
+        });
+        let firsts = firsts.collect();
+        LeafReader { reader: self, leaf, firsts }
     }
 
     /// Identity of the pack: BLAKE3 of its index, which holds the BLAKE3 of every segment.
@@ -287,10 +293,12 @@ impl Reader {
 }
 
 /// The chunks of one leaf of an open pack.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LeafReader<'a> {
     reader: &'a Reader,
     leaf: &'a StoredLeaf,
+    /// First entry of each stream in the chunk table: leaves can have many thousand streams.
+    firsts: Vec<u64>,
 }
 
 impl LeafSource for LeafReader<'_> {
@@ -299,11 +307,9 @@ impl LeafSource for LeafReader<'_> {
     }
 
     fn chunk(&self, stream: usize, index: u64) -> Result<Chunk<'_>> {
-        let streams = &self.leaf.spec.streams;
-        let there = streams.get(stream).is_some_and(|s| index < s.chunks());
-        let before: u64 = streams.iter().take(stream).map(crate::StreamSpec::chunks).sum();
-        let at = self.leaf.first_chunk.saturating_add(before).saturating_add(index);
-        let entry = self.reader.index.chunk(at).filter(|_| there);
+        let spec = self.leaf.spec.streams.get(stream).filter(|s| index < s.chunks());
+        let first = spec.and_then(|_| self.firsts.get(stream));
+        let entry = first.and_then(|f| self.reader.index.chunk(f.saturating_add(index)));
         let entry =
             entry.ok_or_else(|| Error::corruption(format!("stream {stream} has no chunk {index}")))?;
         let segment = self.reader.segment(self.leaf);

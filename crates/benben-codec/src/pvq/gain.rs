@@ -31,7 +31,8 @@ pub(super) fn level(symbol: u8, extra: u32) -> u32 {
     if s < 64 { s } else { (16 + s % 16) << extra_bits(symbol) | extra }
 }
 
-/// Steps, and magnitudes of values, are below 2^112: a decoded value always fits an f32.
+/// Steps, and magnitudes of values to encode, are below 2^112. What an encoder makes of them fits an f32 with room to
+/// spare; a made-up leaf of high levels and a large step decodes to infinities, as the arithmetic has it.
 pub(super) const STEP_LIMIT: f32 = f32::from_bits((127 + 112) << 23);
 
 /// Groups of one number of pulses.

@@ -17,36 +17,26 @@ const BLOCK: usize = 1 << 12;
 /// # Errors
 /// [`Corruption`](ErrorKind::Corruption) where the leaf contradicts itself: symbols without a codeword, streams that
 /// do not fit the shape, sizes of zero, steps that are no positive numbers.
-/// [`Compatibility`](ErrorKind::Compatibility) for another codec or a later version.
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) where `elements` is not within the tensor or `out` not of its
-/// length.
+/// [`Compatibility`](ErrorKind::Compatibility) for a later version.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for another codec, and where `elements` is not within the tensor or
+/// `out` not of its length.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != CODEC || spec.version != VERSION {
-        return Err(Error::compatibility(format!(
-            "codec {} version {}, expected {CODEC} version {VERSION}",
-            spec.codec, spec.version
-        )));
-    }
+    crate::check_codec(spec, CODEC, VERSION)?;
+    crate::check_range(spec, &elements, out.len())?;
     let params: Params = spec.params()?;
     let layout = Layout::new(&spec.shape, params.dim, params.groups, ErrorKind::Corruption)?;
-    if elements.start > elements.end || elements.end > layout.elements {
-        return Err(Error::invalid(format!("elements {elements:?} of a tensor of {}", layout.elements)));
-    }
-    if elements.end - elements.start != out.len() as u64 {
-        return Err(Error::invalid(format!("{} values do not hold elements {elements:?}", out.len())));
-    }
-    let stages = open(source, &params, &layout)?;
+    let side = read_side(source, &params, &layout)?;
     let dim = layout.dim as u64;
     let vectors = elements.start / dim..elements.end.div_ceil(dim);
     // Elements of the first vector that come before the range.
     let skip = (elements.start % dim) as usize;
-    for (index, stage) in stages.iter().enumerate() {
+    stored::read(&side, layout.dim, layout.groups * usize::from(params.stages), |index, stage| {
         let (group, first) = (index / usize::from(params.stages), index % usize::from(params.stages) == 0);
         let symbols = layout.before(group, vectors.start)..layout.before(group, vectors.end);
         let mut codes = vec![0; (symbols.end - symbols.start) as usize];
         entropy::decode_symbols(source, index + 1, symbols, &stage.model(), &mut codes)?;
-        let words = padded(stage, &codes, index)?;
+        let words = words(&stage, &codes, index)?;
         let mut codes = &codes[..];
         for run in layout.runs(group, vectors.clone()) {
             let (here, rest) = codes.split_at((run.end - run.start) as usize);
@@ -57,12 +47,12 @@ pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) ->
             let to = (at + here.len() * layout.dim - skip).min(out.len());
             add(&mut out[from..to], lead, here, &words, layout.dim, first);
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-/// Stages of all groups, once the spec and its streams are seen to fit the shape.
-fn open(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<Stage>> {
+/// Codebooks and tables as they are stored, once the spec and its streams are seen to fit the shape.
+fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<u8>> {
     let spec = source.spec();
     let count = layout.groups * usize::from(params.stages);
     if count == 0 || spec.streams.len() != count + 1 {
@@ -88,14 +78,14 @@ fn open(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec
     }
     let mut bytes = vec![0; side.items as usize];
     entropy::decode_bytes(source, 0, 0..side.items, &mut bytes)?;
-    stored::read(&bytes, layout.dim, count)
+    Ok(bytes)
 }
 
 /// Most bytes of codebooks and tables that are read.
 const MAX_SIDE: u64 = 1 << 28;
 
 /// All codewords of a stage, once the symbols are seen to have one.
-fn padded(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
+fn words(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
     let (words, size) = (stage.book().words, stage.len());
     match codes.iter().position(|&c| usize::from(c) >= size) {
         Some(i) => Err(Error::corruption(format!(

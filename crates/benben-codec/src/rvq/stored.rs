@@ -163,16 +163,20 @@ pub(super) fn most_bytes(dim: usize) -> u64 {
     8 + 256 * 7 * dim as u64 + 512
 }
 
-/// Reads what [`write`] writes.
-pub(super) fn read(bytes: &[u8], dim: usize, stages: usize) -> Result<Vec<Stage>> {
+/// Reads what [`write`] writes, and gives each stage and its number to `each` before the next one is read: all stages
+/// together can take many times their stored bytes.
+pub(super) fn read(
+    bytes: &[u8],
+    dim: usize,
+    stages: usize,
+    mut each: impl FnMut(usize, Stage) -> Result<()>,
+) -> Result<()> {
     let mut side = SideReader::new(bytes);
-    let mut read = Vec::new();
     for index in 0..stages {
         let stage = read_stage(&mut side, dim).map_err(|e| e.context(format!("rvq codebook {index}")))?;
-        read.push(stage);
+        each(index, stage)?;
     }
-    side.finish()?;
-    Ok(read)
+    side.finish()
 }
 
 fn read_stage(side: &mut SideReader<'_>, dim: usize) -> Result<Stage> {
@@ -213,6 +217,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read_all(bytes: &[u8], dim: usize, stages: usize) -> Result<Vec<Stage>> {
+        let mut all = Vec::new();
+        read(bytes, dim, stages, |index, stage| {
+            assert_eq!(index, all.len());
+            all.push(stage);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
     fn stage() -> impl Strategy<Value = Stage> {
         let words = (1usize..5).prop_flat_map(|dim| {
             let entry =
@@ -232,17 +246,17 @@ mod tests {
         fn reads_what_it_writes(stage in stage()) {
             let bytes = write(std::slice::from_ref(&stage)).unwrap();
             prop_assert!(bytes.len() as u64 <= most_bytes(stage.dim));
-            prop_assert_eq!(&read(&bytes, stage.dim, 1).unwrap()[0], &stage);
+            prop_assert_eq!(&read_all(&bytes, stage.dim, 1).unwrap()[0], &stage);
             // Every shorter string ends too early, a longer one too late.
             for len in (0..bytes.len()).step_by(1 + bytes.len() / 50) {
-                prop_assert!(read(&bytes[..len], stage.dim, 1).is_err());
+                prop_assert!(read_all(&bytes[..len], stage.dim, 1).is_err());
             }
-            prop_assert!(read(&[bytes, vec![0]].concat(), stage.dim, 1).is_err());
+            prop_assert!(read_all(&[bytes, vec![0]].concat(), stage.dim, 1).is_err());
         }
 
         #[test]
         fn noise_is_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), dim in 1usize..9) {
-            if let Ok(stages) = read(&bytes, dim, 2) {
+            if let Ok(stages) = read_all(&bytes, dim, 2) {
                 prop_assert!(stages.iter().all(|s| s.step > 0.0 && s.entries.len() % dim == 0));
             }
         }
@@ -252,7 +266,7 @@ mod tests {
     fn the_bytes_of_the_specification() {
         let stage = Stage { dim: 2, step: 0.5, entries: vec![-3, 1, 2, 0], table: None };
         let bytes = [1, 0, 0, 0, 0x3f, 2, 1, 0x9b, 2, 0];
-        assert_eq!(read(&bytes, 2, 1).unwrap(), [stage]);
+        assert_eq!(read_all(&bytes, 2, 1).unwrap(), [stage]);
     }
 
     #[test]
@@ -262,12 +276,12 @@ mod tests {
         for step in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             let mut bad = good.clone();
             bad[1..5].copy_from_slice(&step.to_le_bytes());
-            assert!(read(&bad, 1, 1).is_err(), "{step}");
+            assert!(read_all(&bad, 1, 1).is_err(), "{step}");
         }
         for at in [5, 6] {
             let mut bad = good.clone();
             bad[at] = 25;
-            assert!(read(&bad, 1, 1).is_err());
+            assert!(read_all(&bad, 1, 1).is_err());
         }
     }
 }

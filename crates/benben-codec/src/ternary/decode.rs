@@ -15,26 +15,13 @@ const MAX_SIDE: u64 = 1 << 14;
 /// Decodes elements `elements` (flat, row-major) into `out`, which holds as many.
 ///
 /// # Errors
-/// InvalidArgument for a range outside of the tensor or an `out` of another length; Compatibility for a leaf of
-/// another codec or a later version; Corruption where the leaf contradicts itself.
+/// InvalidArgument for a leaf of another codec, a range outside of the tensor or an `out` of another length;
+/// Compatibility for a later version; Corruption where the leaf contradicts itself.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != CODEC || spec.version != VERSION {
-        return Err(Error::compatibility(format!(
-            "leaf of codec {} version {}, expected {CODEC} version {VERSION}",
-            spec.codec, spec.version
-        )));
-    }
+    crate::check_codec(spec, CODEC, VERSION)?;
+    crate::check_range(spec, &elements, out.len())?;
     let total = spec.elements()?;
-    if elements.start > elements.end
-        || elements.end > total
-        || elements.end - elements.start != out.len() as u64
-    {
-        return Err(Error::invalid(format!(
-            "elements {elements:?} of {total} into {} values, expected a range within the tensor and as many values",
-            out.len()
-        )));
-    }
     let Params { coder } = spec.params()?;
     let stored = spec.stream(0, StreamKind::Bytes { width: 1 })?.items;
     if stored > MAX_SIDE {
