@@ -34,22 +34,38 @@ impl AtomicFile {
     /// Starts a file that will be at `path`. With `replace`, it may take the place of another.
     ///
     /// # Errors
-    /// InvalidArgument where `path` exists and `replace` is false; Io where the folder cannot be written.
+    /// InvalidArgument where `path` exists and `replace` is false, where it is a folder or a device, and where its
+    /// folder does not exist; Io where the folder cannot be written.
     pub fn create(path: &Path, replace: bool) -> Result<Self> {
-        if path.is_dir() {
-            return Err(Error::invalid(format!("{} is a folder, expected a file name", path.display())));
-        }
-        if !replace && path.exists() {
-            return Err(exists(path));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(Error::invalid(format!("{} is a folder, expected a file name", path.display())));
+            }
+            // A device or a pipe would be replaced, not written to.
+            Ok(found) if !found.is_file() => {
+                return Err(Error::invalid(format!(
+                    "{} is a device or a pipe, expected a file name",
+                    path.display()
+                )));
+            }
+            Ok(_) if !replace => return Err(exists(path)),
+            _ => {}
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let (path, folder) = (path.display(), folder.display());
+            return Err(Error::invalid(format!("{path}: the folder {folder} does not exist"))
+                .with_hint("create it first, or check the path for a slip"));
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut builder = tempfile::Builder::new();
         let prefix = format!(".{name}.");
         builder.prefix(&prefix).suffix(".tmp");
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(|e| Error::from(e).context(folder.display()))?;
+        // Only the kind: the system's message would name the temporary file, which nobody asked for.
+        let named = |e: std::io::Error| Error::from(std::io::Error::from(e.kind())).context(folder.display());
+        let file = builder.tempfile_in(folder).map_err(named)?;
         let temporary = file.path().to_path_buf();
         unfinished().push(temporary.clone());
         Ok(Self {

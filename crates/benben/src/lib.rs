@@ -41,7 +41,7 @@ pub use benben_io::{ModelSource, SideFile, TensorInfo};
 pub use compare::{Comparison, TensorComparison, compare};
 pub use contents::{Contents, FileContents, TensorContents};
 pub use model::{PackedModel, open_model};
-pub use output::{create_file, discard_unfinished};
+pub use output::discard_unfinished;
 pub use unpack::{Selection, Unpacked, unpack};
 
 use std::path::Path;
@@ -67,7 +67,7 @@ pub fn pack_file(
 ) -> Result<PackReport> {
     let model = open_model(source.as_ref())?;
     let plan = Plan::new(&*model, recipe)?;
-    let mut file = create_file(destination.as_ref(), false)?;
+    let mut file = AtomicFile::create(destination.as_ref(), false)?;
     let report = pack(&*model, &plan, &mut file, &mut ignore)?;
     file.commit()?;
     Ok(report)

@@ -4,31 +4,6 @@ use crate::{AtomicFile, Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Starts the file at `path`, which appears whole when it is committed, or not at all.
-///
-/// # Errors
-/// InvalidArgument where its folder does not exist, where it exists and `replace` is false, and where it is a
-/// folder or a device; Io where the folder cannot be written.
-pub fn create_file(path: &Path, replace: bool) -> Result<AtomicFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|f| !f.is_dir()) {
-        return Err(Error::invalid(format!(
-            "{}: the folder {} does not exist",
-            path.display(),
-            folder.display()
-        ))
-        .with_hint("create it first, or check the path for a slip"));
-    }
-    // A renamed file would take the place of the device itself.
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        return Err(Error::invalid(format!(
-            "{} is a device or a pipe, expected a file name",
-            path.display()
-        )));
-    }
-    AtomicFile::create(path, replace)
-}
-
 /// Refuses an input that does not exist, with the names beside it that are near.
 pub(crate) fn require(path: &Path) -> Result<()> {
     if !matches!(path.try_exists(), Ok(false)) {
@@ -142,7 +117,7 @@ mod tests {
         let mut folders = NewFolders::default();
         folders.make(&empty).unwrap();
         folders.make(&used).unwrap();
-        create_file(&used.join("f"), false).unwrap().commit().unwrap();
+        AtomicFile::create(&used.join("f"), false).unwrap().commit().unwrap();
         drop(folders);
         assert!(!root.path().join("a").exists());
         assert!(used.join("f").exists());

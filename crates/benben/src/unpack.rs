@@ -1,7 +1,7 @@
 //! Packs back to model files.
 
 use crate::output::NewFolders;
-use crate::{AtomicFile, Dtype, Error, Observer, Pack, Progress, Result, Tensor, create_file};
+use crate::{AtomicFile, Dtype, Error, Observer, Pack, Progress, Result, Tensor};
 use benben_io::safetensors::{self, TensorSpec};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -104,13 +104,13 @@ pub fn unpack(
                 }
                 other => other?,
             };
-            let mut file = create_file(&path, replace)?;
+            let mut file = AtomicFile::create(&path, replace)?;
             std::io::Write::write_all(&mut file, &bytes)?;
             outputs.push((path, file));
         }
     }
     let files = outputs.len();
-    let mut file = create_file(&weights, replace)?;
+    let mut file = AtomicFile::create(&weights, replace)?;
     let weight_bytes = write_weights(&mut file, pack, &tensors, selection, observer)?;
     outputs.push((weights, file));
     let mut paths = Vec::with_capacity(outputs.len());

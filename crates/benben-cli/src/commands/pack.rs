@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
         return to_stdout(&*model, &plan, global);
     }
     keep_the_source(&args.source, &output)?;
-    let mut file = benben::create_file(&output, args.force)?;
+    let mut file = benben::AtomicFile::create(&output, args.force)?;
     let started = Instant::now();
     let bar = Bar::new("packing", global);
     let report = benben::pack(&*model, &plan, &mut file, &mut |p| bar.show(p))?;

@@ -3,7 +3,7 @@
 use crate::args::{Global, Plan as Args};
 use crate::draw::{self, Align, Table, say};
 use crate::exit::Exit;
-use benben::{Plan, Result, create_file, open_model};
+use benben::{AtomicFile, Plan, Result, open_model};
 use std::io::Write;
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit> {
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     if let Some(path) = &args.write_recipe {
-        let mut file = create_file(path, args.force)?;
+        let mut file = AtomicFile::create(path, args.force)?;
         file.write_all(recipe.to_toml()?.as_bytes())?;
         file.commit()?;
     }
