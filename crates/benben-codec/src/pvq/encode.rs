@@ -1,13 +1,13 @@
 //! Values to a leaf.
 
-use super::bands::{self, trim};
 use super::code::{Code, Coder};
-use super::dial::Goal;
 use super::gain::{Curve, Grid, MAX_CLASSES, STEP_LIMIT, extra_bits, square, symbol};
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::{Side, tail_bits};
 use super::tail::TailWriter;
 use super::{CODEC, Params, Settings, VERSION};
+use crate::bands::{self, trim};
+use crate::dial::Goal;
 use crate::entropy::rans::estimated_bytes;
 use crate::entropy::{
     CHUNK_ITEMS, Model, SideWriter, Table, encode_bytes, encode_symbols, encode_words, write_tables,

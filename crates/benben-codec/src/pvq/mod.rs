@@ -60,10 +60,8 @@
 //! # Ok::<(), benben_format::Error>(())
 //! ```
 
-pub(crate) mod bands;
 mod code;
 mod decode;
-pub(crate) mod dial;
 mod encode;
 mod gain;
 mod point;

@@ -3,7 +3,7 @@
 use super::encode::{assemble, check, estimate, fit};
 use super::plane::Plane;
 use super::{Settings, energy};
-use crate::pvq::dial::Goal;
+use crate::dial::Goal;
 use crate::{Fit, Target};
 use benben_format::{EncodedLeaf, Result};
 use rayon::prelude::*;
