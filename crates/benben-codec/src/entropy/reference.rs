@@ -52,8 +52,8 @@ impl EncoderModel<12> for &Table {
 impl DecoderModel<12> for &Table {
     fn quantile_function(&self, quantile: u16) -> (u8, u16, NonZeroU16) {
         let symbols = 0..=u8::MAX;
-        let found = symbols.filter_map(|s| self.interval(s).map(|(start, freq)| (s, start, freq)));
-        let found = found.filter(|&(_, start, _)| start <= u32::from(quantile)).next_back();
+        let mut found = symbols.filter_map(|s| self.interval(s).map(|(start, freq)| (s, start, freq)));
+        let found = found.rfind(|&(_, start, _)| start <= u32::from(quantile));
         let (symbol, start, freq) = found.unwrap_or((0, 0, 4096));
         (symbol, start as u16, NonZeroU16::new(freq as u16).unwrap_or(NonZeroU16::MIN))
     }
