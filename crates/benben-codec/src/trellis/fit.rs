@@ -15,8 +15,12 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Weights of the sample that the step is searched on, in segments of [`SEGMENT`].
+/// Most weights of the sample that the step is searched on, in segments of [`SEGMENT`]; a quarter of a small tensor.
 const SAMPLE: usize = 1 << 17;
+/// Least weights of a sample: rates come out within 1 %, which the passes over the whole then correct.
+const LEAST_SAMPLE: usize = 1 << 15;
+/// Segments of a sample that are surveyed together.
+const TOGETHER: usize = 4;
 /// Weights of a segment: 128 steps of each lane, so that starting in state 0 shifts nothing.
 const SEGMENT: usize = 1 << 12;
 /// Above so many bits, two tables to a class and a codebook without 0 are as good as any and nothing else is tried.
@@ -187,7 +191,7 @@ impl<'a> Weights<'a> {
     }
 
     /// One pass over `segments`, and the symbols.
-    fn pass(&self, coding: &Coding, segments: &[Range<usize>]) -> (Survey, Vec<Vec<u8>>) {
+    fn pass(&self, coding: &Coding, segments: &[Range<usize>], together: usize) -> (Survey, Vec<Vec<u8>>) {
         let Coding { form, step, shifts, plan } = coding;
         let trellis = form.trellis();
         let costs = Costs {
@@ -196,32 +200,37 @@ impl<'a> Weights<'a> {
             levels: shifts.levels(form.zero),
             bits: plan.lengths(trellis, form.lambda()),
         };
-        let passes: Vec<(Survey, Vec<u8>)> = segments
-            .par_iter()
-            .map(|range| {
-                let values = &self.values[range.clone()];
-                let weights = self.importance.get(range.clone()).unwrap_or_default();
-                let in_steps = || values.iter().map(|v| v / step);
-                let x: Vec<f32> = in_steps().map(|x| if out_of_reach(x) { 0.0 } else { x }).collect();
-                let mut classes = vec![0; x.len()];
-                self.runs.fill(range, &plan.group_of, &mut classes);
-                let mut symbols = vec![0; x.len()];
-                viterbi::search(&costs, &x, weights, &classes, &mut symbols);
-                self.runs.fill(range, &identity(), &mut classes);
+        let part = |survey: &mut Survey, range: &Range<usize>| {
+            let values = &self.values[range.clone()];
+            let weights = self.importance.get(range.clone()).unwrap_or_default();
+            let in_steps = || values.iter().map(|v| v / step);
+            let x: Vec<f32> = in_steps().map(|x| if out_of_reach(x) { 0.0 } else { x }).collect();
+            let mut classes = vec![0; x.len()];
+            self.runs.fill(range, &plan.group_of, &mut classes);
+            let mut symbols = vec![0; x.len()];
+            viterbi::search(&costs, &x, weights, &classes, &mut symbols);
+            self.runs.fill(range, &identity(), &mut classes);
+            survey.add(trellis, form.zero, in_steps(), weights, &classes, &symbols);
+            symbols
+        };
+        // Parts of a fixed size, summed in order: no thread count changes a sum.
+        let passes: Vec<(Survey, Vec<Vec<u8>>)> = segments
+            .par_chunks(together)
+            .map(|segments| {
                 let mut survey = Survey::empty(trellis);
-                survey.add(trellis, form.zero, in_steps(), weights, &classes, &symbols);
+                let symbols = segments.iter().map(|range| part(&mut survey, range)).collect();
                 (survey, symbols)
             })
             .collect();
         let survey = passes.iter().fold(Survey::empty(trellis), |all, (s, _)| all.merge(s));
-        (survey, passes.into_iter().map(|p| p.1).collect())
+        (survey, passes.into_iter().flat_map(|p| p.1).collect())
     }
 
     /// `rounds` of passes and of what follows from them.
     fn settle(&self, mut coding: Coding, segments: &[Range<usize>], rounds: usize) -> (Coding, Survey) {
         let mut survey = Survey::empty(coding.form.trellis());
         for _ in 0..rounds {
-            survey = self.pass(&coding, segments).0;
+            survey = self.pass(&coding, segments, TOGETHER).0;
             coding.shifts = survey.shifts();
             coding.plan = Plan::new(&survey, coding.form.trellis(), self.runs, self.values.len());
         }
@@ -248,19 +257,20 @@ impl<'a> Weights<'a> {
 
     /// The form, step and tables that meet the goal on a sample.
     pub(super) fn search(&self) -> Result<(f64, Coding)> {
-        let segments = self.sample(SAMPLE);
+        let size = (self.values.len() / 4).clamp(LEAST_SAMPLE, SAMPLE);
+        let segments = self.sample(size);
         let (dial, coding, bits) = self.turn(self.start(), Form::ALL[0], &segments)?;
         if bits > FORMS_BELOW {
             return Ok((dial, coding));
         }
         // All forms at the same slope of the curve: the least error + lambda * bits wins.
-        let segments_of_forms = self.sample(SAMPLE / 2);
+        let segments_of_forms = self.sample(size / 2);
         let slope = f64::from(coding.form.lambda()) * dial.exp2();
         let mut best: Option<(f64, f64, Form)> = None;
         for form in Form::ALL {
             let own = (slope / f64::from(form.lambda())).log2();
             let rough = self.rough(form, self.step(own), &segments_of_forms);
-            let (coding, survey) = self.settle(rough, &segments_of_forms, 3);
+            let (coding, survey) = self.settle(rough, &segments_of_forms, 2);
             let scale = self.values.len() as f64 / survey.items.max(1) as f64;
             let error = survey.error(&coding.shifts).1 * scale * f64::from(coding.step).powi(2);
             let cost = error + slope * coding.plan.bits;
@@ -280,7 +290,7 @@ impl<'a> Weights<'a> {
     /// Turns the step to the goal on `segments`.
     fn turn(&self, start: f64, form: Form, segments: &[Range<usize>]) -> Result<(f64, Coding, f64)> {
         let mut last: Option<(f64, Coding)> = None;
-        let turned = self.goal.turn(start, 8, 0.003, |dial| {
+        let turned = self.goal.turn(start, 8, 0.01, |dial| {
             let step = self.step(dial);
             // Tables of a step that is near are a better start than the rough ones.
             let (begin, rounds) = match last.take() {
@@ -308,7 +318,7 @@ impl<'a> Weights<'a> {
         let whole = self.whole();
         let turned = self.goal.turn(dial, tries, 0.003, |dial| {
             coding.step = self.step(dial);
-            let (survey, symbols) = self.pass(&coding, &whole);
+            let (survey, symbols) = self.pass(&coding, &whole, 1);
             coding.shifts = survey.shifts();
             coding.plan = Plan::new(&survey, coding.form.trellis(), self.runs, self.values.len());
             let (bits, mse, made) = write(&coding, &symbols.concat())?;
