@@ -54,7 +54,7 @@ pub use kernel::Kernel;
 pub use model::{Columns, Model, Rows, Trellis};
 pub use side::{SideReader, SideWriter};
 pub use stream::{
-    decode_bytes, decode_symbols, decode_values, decode_words, encode_bytes, encode_symbols,
+    SymbolDecoder, decode_bytes, decode_symbols, decode_values, decode_words, encode_bytes, encode_symbols,
     encode_symbols_by, encode_words, estimate_symbols_bytes,
 };
 pub use table::Table;
