@@ -33,21 +33,25 @@ pub(super) struct Coding {
     pub(super) bits: f64,
 }
 
-/// One table, or classes of runs where they save more than a thousandth of `bits`, those of symbols and rest together:
-/// a second table in the cache costs time. `weight` of a symbol grows with the scale of the values that it stands for.
+/// Share of a tensor that more tables have to save. Each is 16 KiB in the cache: with 8 of them, bf16 is decoded 15 %
+/// slower than with one, and 0.26 % smaller on average (MiniLM-L6).
+const WORTH: f64 = 1.0 / 500.0;
+
+/// One table, or classes of runs where they save more than [`WORTH`] of symbols and rest together. `weight` of a symbol grows with the scale of the values that it stands for.
 pub(super) fn choose(symbols: &[u8], run: u64, weight: &[u8; 256], rest_bits: f64) -> Coding {
     let counts = histogram(symbols);
     let table = Table::from_counts(&counts);
     let bits = table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64;
     let single = Coding { tables: vec![table], classes: Vec::new(), bits };
-    match classed(symbols, run, weight) {
-        Some(classed) if single.bits - classed.bits > (single.bits + rest_bits) / 1000.0 => classed,
+    let worth = WORTH * (single.bits + rest_bits);
+    match classed(symbols, run, weight, worth) {
+        Some(classed) if single.bits - classed.bits > worth => classed,
         _ => single,
     }
 }
 
-/// The better of 4 and 8 classes.
-fn classed(symbols: &[u8], run: u64, weight: &[u8; 256]) -> Option<Coding> {
+/// 4 classes, or 8 where they save `worth` more.
+fn classed(symbols: &[u8], run: u64, weight: &[u8; 256], worth: f64) -> Option<Coding> {
     let runs: Vec<&[u8]> = symbols.chunks(usize::try_from(run).ok()?).collect();
     if runs.len() < 16 || runs.len() as u64 > MAX_RUNS {
         return None;
@@ -72,7 +76,7 @@ fn classed(symbols: &[u8], run: u64, weight: &[u8; 256]) -> Option<Coding> {
         return Some(four);
     }
     let eight = coding(counts, classes)?;
-    Some(if eight.bits < four.bits { eight } else { four })
+    Some(if eight.bits + worth < four.bits { eight } else { four })
 }
 
 fn coding(counts: Vec<[u64; 256]>, classes: Vec<u8>) -> Option<Coding> {
