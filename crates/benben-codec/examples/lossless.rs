@@ -41,16 +41,23 @@ fn measure(name: &str, tensors: &Tensors) -> Result<()> {
     }
     let mut outs: Vec<Vec<u8>> = tensors.iter().map(|t| vec![1; t.0.len()]).collect();
     for _ in 0..ROUNDS.1 {
-        copying.push(seconds(|| {
-            outs.iter_mut().zip(tensors).for_each(|(out, t)| out.copy_from_slice(black_box(&t.0)));
-            Ok(())
-        })?.0);
+        copying.push(
+            seconds(|| {
+                outs.iter_mut().zip(tensors).for_each(|(out, t)| out.copy_from_slice(black_box(&t.0)));
+                Ok(())
+            })?
+            .0,
+        );
         outs.iter_mut().for_each(|out| out.fill(1));
-        decoding.push(seconds(|| {
-            leaves.iter().zip(&mut outs).try_for_each(|(leaf, out)| {
-                raw::decode_bytes(leaf, 0..leaf.spec.elements()?, out)
-            })
-        })?.0);
+        decoding.push(
+            seconds(|| {
+                leaves
+                    .iter()
+                    .zip(&mut outs)
+                    .try_for_each(|(leaf, out)| raw::decode_bytes(leaf, 0..leaf.spec.elements()?, out))
+            })?
+            .0,
+        );
         if outs.iter().zip(tensors).any(|(out, t)| *out != t.0) {
             return Err(Error::corruption("decoded bytes differ"));
         }

@@ -84,7 +84,8 @@ fn coding(counts: Vec<[u64; 256]>, classes: Vec<u8>) -> Option<Coding> {
     let mut side = SideWriter::new();
     side.tables(&tables).ok()?;
     let symbols: f64 = tables.iter().zip(&counts).map(|(t, c)| t.cost_bits(c)).sum();
-    let bits =
-        symbols + f64::from(counts.len().ilog2()) * classes.len() as f64 + 8.0 * side.into_bytes().len() as f64;
+    let bits = symbols
+        + f64::from(counts.len().ilog2()) * classes.len() as f64
+        + 8.0 * side.into_bytes().len() as f64;
     Some(Coding { tables, classes, bits })
 }

@@ -2,7 +2,7 @@
 //!
 //! # Bits
 //! An element has a sign bit, `E` exponent bits and `M` mantissa bits (f64: 11, 52; f32: 8, 23; f16: 5, 10; bf16: 8,
-//! 7). With the parameters `mantissa = m` (0 to 3) and `lowest`, the symbol is `(exponent - lowest) << m | first m
+//! 7; f8e4m3: 4, 3; f8e5m2: 5, 2). With the parameters `mantissa = m` (0 to 3, at most `M`) and `lowest`, the symbol is `(exponent - lowest) << m | first m
 //! bits of the mantissa`, below 256, and the rest is `sign << (M - m) | other bits of the mantissa`. The streams are
 //! those of [`streams`](super::streams).
 //!
@@ -29,13 +29,15 @@ pub struct Split {
 /// Most mantissa bits of a symbol.
 const MOST: u32 = 3;
 
-/// Exponent bits and mantissa bits of a float type that the layout is for.
+/// Exponent bits and mantissa bits of a float type.
 const fn widths(dtype: Dtype) -> Option<(u32, u32)> {
     Some(match dtype {
         Dtype::F64 => (11, 52),
         Dtype::F32 => (8, 23),
         Dtype::F16 => (5, 10),
         Dtype::BF16 => (8, 7),
+        Dtype::F8E4M3 => (4, 3),
+        Dtype::F8E5M2 => (5, 2),
         _ => return None,
     })
 }
@@ -43,11 +45,13 @@ const fn widths(dtype: Dtype) -> Option<(u32, u32)> {
 /// The cut of a split, checked against the type.
 pub(super) fn cut(split: Split, dtype: Dtype) -> Result<Cut> {
     let Some((exponent, mantissa)) = widths(dtype) else {
-        return Err(Error::corruption(format!("layout float of dtype {dtype}, a float of 2 bytes or more expected")));
+        return Err(Error::corruption(format!("layout float of dtype {dtype}, a float type expected")));
     };
     let (m, lowest) = (u32::from(split.mantissa), u64::from(split.lowest));
-    if m > MOST || lowest >> exponent != 0 {
-        return Err(Error::corruption(format!("{m} mantissa bits and lowest exponent {lowest} for dtype {dtype}")));
+    if m > mantissa.min(MOST) || lowest >> exponent != 0 {
+        return Err(Error::corruption(format!(
+            "{m} mantissa bits and lowest exponent {lowest} for dtype {dtype}"
+        )));
     }
     Ok(Cut {
         size: dtype.size(),
@@ -57,10 +61,10 @@ pub(super) fn cut(split: Split, dtype: Dtype) -> Result<Cut> {
     })
 }
 
-/// The split that is expected to be smallest; `None` where `dtype` is no float of 2 bytes or more, or its exponents
-/// span more than 256.
+/// The split that is expected to be smallest; `None` where `dtype` is no float of 2 bytes or more (one byte is a symbol
+/// as it is), or its exponents span more than 256.
 pub(super) fn choose(bytes: &[u8], dtype: Dtype, run: u64) -> Option<Split> {
-    let (exponent, mantissa) = widths(dtype)?;
+    let (exponent, mantissa) = widths(dtype).filter(|_| dtype.size() > 1)?;
     // Counts for the most mantissa bits; sums of neighbours are the counts for fewer.
     let counts = by_size!(dtype.size(), count(bytes, mantissa - MOST, exponent + MOST));
     let seen = |c: &u64| *c > 0;

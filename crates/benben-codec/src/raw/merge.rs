@@ -128,6 +128,8 @@ mod tests {
             both::<u16, 2, 2>(Kind::Float { base: 0 }, 7, &symbols, &noise);
             both::<u32, 4, 3>(Kind::Float { base: (64 << m) * u64::from(m.min(1)) }, 23 - m, &symbols, &noise);
             both::<u64, 8, 7>(Kind::Float { base: 800 << m }, 52 - m, &symbols, &noise);
+            let small: Vec<u8> = symbols.iter().map(|s| s >> 1 >> (3 - m)).collect();
+            both::<u8, 1, 1>(Kind::Float { base: 0 }, 3 - m, &small, &noise);
             let kind = if zigzag { Kind::Zigzag { offset } } else { Kind::Plain { offset } };
             both::<u8, 1, 1>(kind, 0, &symbols, &noise);
             both::<u16, 2, 1>(kind, low, &symbols, &noise);

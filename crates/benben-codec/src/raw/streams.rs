@@ -95,7 +95,10 @@ impl Side {
                 for p in 0..cut.planes() {
                     let own = reader.tables()?;
                     if own.len() > 1 {
-                        return Err(Error::corruption(format!("{} tables of plane {p}, at most 1", own.len())));
+                        return Err(Error::corruption(format!(
+                            "{} tables of plane {p}, at most 1",
+                            own.len()
+                        )));
                     }
                     planes.push(own);
                 }
@@ -130,7 +133,7 @@ pub(super) fn decode(
     let planes: Vec<SymbolDecoder<'_>> = models.iter().map(SymbolDecoder::new).collect();
     let size = spec.dtype.size();
     by_chunk(chunk_items, elements, size, out, |range, out| match *form {
-        Form::Cut(cut) if size == 1 => {
+        Form::Cut(cut) if cut.size == 1 && planes.is_empty() => {
             symbols.decode(source, 2, range, out)?;
             in_place(&cut, out);
             Ok(())

@@ -3,7 +3,10 @@
 //!
 //! A register of 8 integers of 32 bits gets 4 symbols in each: a shuffle and a shift bring their bits to the front,
 //! two steps of mask and shift spread them over the 4 bytes.
-#![allow(unsafe_code, reason = "vector instructions; `bits::unpack_symbols` is the twin that a test holds this to")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions; `bits::unpack_symbols` is the twin that a test holds this to"
+)]
 
 use crate::entropy::bits;
 
@@ -52,7 +55,10 @@ fn groups(fields: &[u8], width: u8, out: &mut [u8]) -> usize {
         let above = _mm256_sll_epi32(_mm256_andnot_si256(pairs, x), by_pairs);
         let x = _mm256_or_si256(_mm256_and_si256(x, pairs), above);
         let above = _mm256_sll_epi16(_mm256_andnot_si256(singles, x), by_singles);
-        let x = _mm256_or_si256(_mm256_and_si256(x, singles), _mm256_and_si256(above, _mm256_sll_epi16(singles, _mm_cvtsi32_si128(8))));
+        let x = _mm256_or_si256(
+            _mm256_and_si256(x, singles),
+            _mm256_and_si256(above, _mm256_sll_epi16(singles, _mm_cvtsi32_si128(8))),
+        );
         // What a lane holds above its 4 symbols has been shifted out or falls to the mask.
         // SAFETY: 32 bytes.
         unsafe { _mm256_storeu_si256(group.as_mut_ptr().cast(), x) };
