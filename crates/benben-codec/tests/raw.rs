@@ -141,7 +141,7 @@ fn integers_are_stored_at_about_their_entropy() {
     assert!(matches!(layout, Layout::Integer(d) if d.zigzag), "{layout:?}");
     // 4.0 bits of a binomial, 0.08 of which of 101 is large, 28 for each of those.
     assert!(bits < 4.36 * 1.12, "{bits}");
-    let flags: Vec<u8> = (0..100_000).map(|i| (noise(i) % 3 == 0).into()).collect();
+    let flags: Vec<u8> = (0..100_000).map(|i| noise(i).is_multiple_of(3).into()).collect();
     let leaf = raw::encode(&flags, Dtype::Bool, &[100_000]).unwrap();
     assert!((leaf.stored_bytes() as f64) < 0.918 * 12_500.0 + 250.0, "{}", leaf.stored_bytes());
 }

@@ -41,16 +41,9 @@ pub(super) fn sampled_entropy<T: Word<N>, const N: usize>(cut: &Cut, sample: &[T
     planes.collect()
 }
 
-/// A plane of the rest as it will be coded.
-pub(super) struct Plane {
-    pub(super) items: Vec<u8>,
-    pub(super) table: Option<Table>,
-    /// Bits that it is expected to take.
-    pub(super) bits: f64,
-}
-
-/// The planes of a tensor whose symbols take `symbol_bits`.
-pub(super) fn choose(cut: &Cut, bytes: &[u8], symbol_bits: f64) -> Vec<Plane> {
+/// The table of each plane that gets one, and the bits that all planes are expected to take, for a tensor whose symbols
+/// take `symbol_bits`.
+pub(super) fn choose(cut: &Cut, bytes: &[u8], symbol_bits: f64) -> (Vec<Option<Table>>, f64) {
     fn seen<T: Word<N>, const N: usize>(cut: &Cut, bytes: &[u8]) -> Vec<f64> {
         sampled_entropy(cut, &sample::<T, N>(bytes))
     }
@@ -58,18 +51,17 @@ pub(super) fn choose(cut: &Cut, bytes: &[u8], symbol_bits: f64) -> Vec<Plane> {
     let seen = by_size!(cut.size, seen(cut, bytes));
     let plain = |p: usize| f64::from(cut.plane_bits(p)) * n;
     let whole = symbol_bits + seen.iter().enumerate().map(|(p, h)| plain(p).min(h * n)).sum::<f64>();
-    let planes = seen.iter().enumerate().map(|(p, entropy)| {
-        let items = extract(cut, bytes, p);
-        let mut plane = Plane { items, table: None, bits: plain(p) };
-        if plain(p) - entropy * n > WORTH * whole {
-            let counts = histogram(&plane.items);
+    let mut total = 0.0;
+    let tables = seen.iter().enumerate().map(|(p, entropy)| {
+        let coded = (plain(p) - entropy * n > WORTH * whole).then(|| {
+            let counts = histogram(&extract(cut, bytes, p));
             let table = Table::from_counts(&counts);
-            let bits = table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64;
-            if plain(p) - bits > WORTH * whole {
-                (plane.table, plane.bits) = (Some(table), bits);
-            }
-        }
-        plane
+            (table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64, table)
+        });
+        let coded = coded.filter(|(bits, _)| plain(p) - bits > WORTH * whole);
+        total += coded.as_ref().map_or(plain(p), |c| c.0);
+        coded.map(|c| c.1)
     });
-    planes.collect()
+    let tables = tables.collect();
+    (tables, total)
 }

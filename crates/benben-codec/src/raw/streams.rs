@@ -12,7 +12,7 @@
 //! A chunk's symbols are decoded into a buffer that stays in the second-level cache, and merged with the planes, block
 //! by block, straight into the caller's bytes; planes that are stored as they are are read where they lie.
 
-use super::classes::MAX_RUNS;
+use super::classes::{Coding, MAX_RUNS};
 use super::cut::{Cut, Kind};
 use super::merge::{self, BLOCK};
 use super::plane::Plane;
@@ -36,34 +36,43 @@ pub(super) enum Form {
 
 /// What the encoder puts into the streams.
 pub(super) struct Content<'a> {
-    pub(super) tables: &'a [Table],
-    pub(super) classes: &'a [u8],
+    pub(super) coding: &'a Coding,
     pub(super) run: u64,
     pub(super) symbols: &'a [u8],
-    pub(super) planes: &'a [planes::Plane],
-    /// Of elements of so many bytes.
-    pub(super) palette: Option<(&'a [u64], usize)>,
+    pub(super) rest: Rest<'a>,
+}
+
+/// What there is beside the symbols.
+pub(super) enum Rest<'a> {
+    /// The planes of elements, each with its table if it has one.
+    Planes { cut: &'a Cut, bytes: &'a [u8], tables: &'a [Option<Table>] },
+    /// A palette of elements of `size` bytes.
+    Palette { values: &'a [u64], size: usize },
 }
 
 /// Appends the streams.
 pub(super) fn encode(content: &Content<'_>, chunk_items: u32, leaf: &mut EncodedLeaf) -> Result<()> {
     let mut side = SideWriter::new();
-    side.tables(content.tables)?;
-    for plane in content.planes {
-        side.tables(plane.table.as_slice())?;
-    }
-    if let Some((values, size)) = content.palette {
-        side.u8((values.len() - 1) as u8);
-        values.iter().for_each(|v| side.bytes(&v.to_le_bytes()[..size]));
+    let Coding { tables, classes, .. } = content.coding;
+    side.tables(tables)?;
+    match content.rest {
+        Rest::Planes { tables, .. } => tables.iter().try_for_each(|t| side.tables(t.as_slice()))?,
+        Rest::Palette { values, size } => {
+            side.u8((values.len() - 1) as u8);
+            values.iter().for_each(|v| side.bytes(&v.to_le_bytes()[..size]));
+        }
     }
     let mut push = |(spec, chunks)| leaf.push(spec, chunks);
     push(entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
-    push(entropy::encode_symbols(content.classes, &Model::none(), CHUNK_ITEMS)?);
-    let model = Model::by_rows(content.tables, content.classes, content.run);
+    push(entropy::encode_symbols(classes, &Model::none(), CHUNK_ITEMS)?);
+    let model = Model::by_rows(tables, classes, content.run);
     push(entropy::encode_symbols(content.symbols, &model, chunk_items)?);
-    for plane in content.planes {
-        let model = plane.table.as_ref().map_or(Model::none(), Model::single);
-        push(entropy::encode_symbols(&plane.items, &model, chunk_items)?);
+    if let Rest::Planes { cut, bytes, tables } = content.rest {
+        // One after the other: a plane takes as much memory as the symbols do.
+        for (p, table) in tables.iter().enumerate() {
+            let model = table.as_ref().map_or(Model::none(), Model::single);
+            push(entropy::encode_symbols(&planes::extract(cut, bytes, p), &model, chunk_items)?);
+        }
     }
     Ok(())
 }
