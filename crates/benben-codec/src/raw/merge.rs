@@ -26,6 +26,25 @@ pub(super) fn merge(cut: &Cut, symbols: &[u8], planes: &[&[u8]], out: &mut [u8])
     }
 }
 
+/// The largest of bytes, 0 of none.
+pub(super) fn largest(bytes: &[u8]) -> u64 {
+    #[inline(always)]
+    fn portable(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0, |a, &b| a.max(b)).into()
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn for_avx2(bytes: &[u8]) -> u64 {
+        portable(bytes)
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has AVX2.
+        return unsafe { for_avx2(bytes) };
+    }
+    portable(bytes)
+}
+
 fn padded<T: Word<N>, const N: usize, const P: usize>(
     cut: &Cut,
     symbols: &[u8],

@@ -211,7 +211,8 @@ fn chunk(
         for ((block, plane), room) in blocks.iter_mut().zip(&planes).zip(&mut room) {
             *block = plane.block(part.clone(), room);
         }
-        let (symbol, top) = (largest(symbols), if top_bits < 8 { largest(blocks[0]) } else { 0 });
+        let (symbol, top) =
+            (merge::largest(symbols), if top_bits < 8 { merge::largest(blocks[0]) } else { 0 });
         if symbol >= cut.symbols || top >> top_bits != 0 {
             return Err(Error::corruption(format!(
                 "elements {range:?}: symbol {symbol} of {}, or {top} in a plane of {top_bits} bits",
@@ -223,10 +224,6 @@ fn chunk(
     buffers.planes.extend(planes.into_iter().map(Plane::into_spare).filter(|p| p.capacity() > 0));
     buffers.put();
     Ok(())
-}
-
-fn largest(of: &[u8]) -> u64 {
-    of.iter().fold(0, |a, &b| a.max(b)).into()
 }
 
 /// Elements of one byte from their symbols.
