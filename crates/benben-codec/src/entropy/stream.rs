@@ -53,7 +53,7 @@ pub fn decode_symbols(
     model: &Model<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    decode_symbols_by(Kernel::fastest(), source, stream, range, model, out)
+    SymbolDecoder::new(model).decode(source, stream, range, out)
 }
 
 /// [`decode_symbols`] by a kernel of one's choice, for comparisons.
@@ -68,9 +68,33 @@ pub fn decode_symbols_by(
     model: &Model<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
-    let decoder = Decoder::new(model, kernel);
-    decode(source, stream, &spec, range, 1, out, |pieces| chunk::decode_symbols(pieces, &decoder))
+    SymbolDecoder(Decoder::new(model, kernel)).decode(source, stream, range, out)
+}
+
+/// [`decode_symbols`] for a caller who reads chunk by chunk: the tables' slots are made once, at the first chunk that
+/// needs them.
+pub struct SymbolDecoder<'a>(Decoder<'a>);
+
+impl<'a> SymbolDecoder<'a> {
+    /// A decoder of streams that were encoded with `model`.
+    pub fn new(model: &'a Model<'a>) -> Self {
+        Self(Decoder::new(model, Kernel::fastest()))
+    }
+
+    /// As [`decode_symbols`].
+    ///
+    /// # Errors
+    /// As [`decode_symbols`].
+    pub fn decode(
+        &self,
+        source: &dyn LeafSource,
+        stream: usize,
+        range: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
+        decode(source, stream, &spec, range, 1, out, |pieces| chunk::decode_symbols(pieces, &self.0))
+    }
 }
 
 /// Decodes symbols `range` of stream `stream` to their values, in one pass.
