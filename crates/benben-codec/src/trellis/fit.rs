@@ -317,7 +317,10 @@ impl<'a> Weights<'a> {
         mut write: impl FnMut(&Coding, &[u8]) -> Result<(f64, f64, T)>,
     ) -> Result<T> {
         let whole = self.whole();
-        let turned = self.goal.turn(dial, tries, 0.0015, |dial| {
+        let bits = self.goal.bits();
+        // At low rates a path hangs on its tables, which hang on the path: it takes longer to settle.
+        let (tries, slack) = if bits < 1.0 { (2 * tries, 0.0015 / bits.max(0.1)) } else { (tries, 0.0015) };
+        let turned = self.goal.turn(dial, tries, slack, |dial| {
             coding.step = self.step(dial);
             let (survey, symbols) = self.pass(&coding, &whole, 1);
             coding.shifts = survey.shifts();
