@@ -226,7 +226,7 @@ fn by_the_page(leaf: &EncodedLeaf) -> Vec<f32> {
             let t = if l == 0 { 0 } else { shifts[usize::from(*s % 2)].get(l - 1).copied().unwrap_or(0) };
             let v = (a as f32 + f32::from(t) / 64.0) * params.step;
             out.push(if p < 0 { -v } else { v });
-            let flip = (*s / 2 ^ *s / 4) & 1;
+            let flip = ((*s / 2) ^ (*s / 4)) & 1;
             *s = *s * 2 % 8 + ((k.rem_euclid(2) as u8) ^ flip);
         }
     }

@@ -28,9 +28,9 @@ pub const PRESETS: [Preset; 6] = [
     Preset { name: "lossless", about: "bit-exact", codec: Codec::Raw, mse: None },
     Preset::new("near-lossless", "relative error 3e-5, about 8 bits per weight", Codec::Scalar, 3e-5),
     Preset::new("balanced", "relative error 9e-4, about 5 bits per weight", Codec::Scalar, 9e-4),
-    Preset::new("small-scalar", "small without trellis, about 3.5 bits per weight", Codec::Scalar, 1e-2),
-    Preset::new("small", "relative error 0.01, about 3.4 bits per weight", Codec::Trellis, 1e-2),
-    Preset::new("tiny", "relative error 0.05, about 2.2 bits per weight", Codec::Trellis, 5e-2),
+    Preset::new("small-scalar", "small without trellis, about 3.7 bits per weight", Codec::Scalar, 1e-2),
+    Preset::new("small", "relative error 0.01, about 3.5 bits per weight", Codec::Trellis, 1e-2),
+    Preset::new("tiny", "relative error 0.05, about 2.3 bits per weight", Codec::Trellis, 5e-2),
 ];
 
 /// A method for the tensors that a pattern matches.
