@@ -13,13 +13,13 @@ const TRIES: usize = 5;
 
 /// Codes `values`, the row-major elements of a tensor of `shape`, at the settings' target.
 ///
-/// The target is met within 0.3 % on its better side where it is in reach; a rate below what the tables and checksums of a
-/// small tensor take, or above what the codebooks reach (6 to 8 bits), gives the nearest that there is: look at
+/// The target is met within 0.3 % on its better side where it is in reach; a rate below what the tables and checksums
+/// of a small tensor take, or above what the codebooks reach (6 to 8 bits), gives the nearest that there is: look at
 /// the [`Fit`].
 ///
 /// # Errors
-/// InvalidArgument where the shape or the importance does not fit the values, a value is not finite, or the target is not
-/// a positive number.
+/// InvalidArgument where the shape or the importance does not fit the values, a value is not finite, or the target is
+/// not a positive number.
 pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<(EncodedLeaf, Fit)> {
     check_finite(values, shape)?;
     let (rows, columns) = rows_and_columns(shape)?;

@@ -309,26 +309,45 @@ impl<'a> Weights<'a> {
 
     /// Codes the whole tensor, correcting the step until the goal is met or `tries` are used up; `write` makes a leaf
     /// of the coding and its symbols and says what it reached.
+    ///
+    /// [`Goal::turn`] brackets, which asks that a trial give the same a second time; here the tables still move from
+    /// pass to pass, so that only the last two say where to go.
     pub(super) fn finish<T>(
         &self,
-        dial: f64,
+        mut dial: f64,
         mut coding: Coding,
         tries: usize,
         mut write: impl FnMut(&Coding, &[u8]) -> Result<(f64, f64, T)>,
     ) -> Result<T> {
         let whole = self.whole();
-        let bits = self.goal.bits();
+        let goal = self.goal.bits();
         // At low rates a path hangs on its tables, which hang on the path: it takes longer to settle.
-        let (tries, slack) = if bits < 1.0 { (2 * tries, 0.0015 / bits.max(0.1)) } else { (tries, 0.0015) };
-        let turned = self.goal.turn(dial, tries, slack, |dial| {
+        let tries = if goal < 1.5 { 2 * tries } else { tries };
+        let slack = 0.0015 * goal.max(1.0);
+        let mut best: Option<(bool, f64, T)> = None;
+        let (mut slope, mut before): (f64, Option<(f64, f64)>) = (-0.5, None);
+        for _ in 0..tries {
             coding.step = self.step(dial);
             let (survey, symbols) = self.pass(&coding, &whole, 1);
             coding.shifts = survey.shifts();
             coding.plan = Plan::new(&survey, coding.form.trellis(), self.runs, self.values.len());
             let (bits, mse, made) = write(&coding, &symbols.concat())?;
-            Ok((self.goal.score(bits, mse), made))
-        })?;
-        Ok(turned.made)
+            let score = self.goal.score(bits, mse);
+            let (met, miss) = (self.goal.met(score), self.goal.miss(score));
+            if best.as_ref().is_none_or(|b| (met, -miss.abs()) > (b.0, -b.1)) {
+                best = Some((met, miss.abs(), made));
+            }
+            if met && miss.abs() <= slack {
+                break;
+            }
+            if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
+                slope = ((s - score) / (d - dial)).clamp(-1.5, -0.25);
+            }
+            before = Some((dial, score));
+            let aim = if self.goal.met(score + 1e9) { slack } else { -slack } / 2.0;
+            dial += (aim - miss) / slope;
+        }
+        best.map(|b| b.2).ok_or_else(|| Error::invalid("no pass was made"))
     }
 
     /// A coding for a tensor without energy.

@@ -39,7 +39,8 @@ impl Survey {
         }
     }
 
-    /// Adds a segment whose lanes all start in state 0: `x` in steps (those out of reach are exceptions, without error).
+    /// Adds a segment whose lanes all start in state 0: `x` in steps (those out of reach are exceptions, without
+    /// error).
     pub(super) fn add(
         &mut self,
         trellis: Trellis,

@@ -7,8 +7,8 @@
 //! error and, in a table that falls from its peak, not fewer bits.
 //!
 //! 100 M weights/s on one core with AVX-512 (70 M with eight tables to a class), 30 to 40 M without; compiled for AVX2
-//! it is no faster than for SSE2, since gathers take what the wider registers give. Everything is plain f32 arithmetic on each lane by itself:
-//! the path does not depend on the machine.
+//! it is no faster than for SSE2, since gathers take what the wider registers give. Everything is plain f32 arithmetic
+//! on each lane by itself: the path does not depend on the machine.
 
 #![allow(unsafe_code, reason = "a function compiled for AVX-512 is called where that has been detected")]
 
