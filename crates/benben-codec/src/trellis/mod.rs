@@ -17,9 +17,9 @@
 //! | 3 positions | words | elements that the codebooks do not reach |
 //! | 4 exceptions | words | the bits of their f32 values |
 //!
-//! **Cost**: 0.5 dB above the Gaussian bound at 1 to 5 bits, 1 dB less than [`scalar`](crate::scalar), which is 0.17
-//! bit for each weight; encoding takes several times as long as scalar's, decoding about half as long again. It ends at
-//! about 6 bits: k goes to 127. **Choose it** for small packs, at 0.3 to 5 bits.
+//! **Cost**: 0.5 dB above the Gaussian bound at 0.5 to 5 bits, 1 dB less than [`scalar`](crate::scalar), which is 0.17
+//! bit for each weight; encoding takes twice to five times as long, 3 to 15 M weights/s on a core with AVX-512. It
+//! ends at about 6 bits: k goes to 127. **Choose it** for small packs, at 0.3 to 5 bits.
 //!
 //! ```
 //! use benben_codec::{Target, trellis};
