@@ -3,10 +3,9 @@
 use super::fit::{Coding, Weights};
 use super::runs::Runs;
 use super::{CODEC, MAX_CLASSES, Params, Settings, VERSION, decode, rows_and_columns};
-use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter, Table};
+use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter};
 use crate::{Fit, check_finite, exceptions, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
-use rayon::prelude::*;
 
 /// Passes over the whole tensor, at most.
 const TRIES: usize = 5;
@@ -42,7 +41,7 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
 
 fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) -> Result<EncodedLeaf> {
     let Coding { form, step, shifts, plan } = coding;
-    let tables: Vec<Table> = plan.counts.par_iter().map(|c| Table::from_counts(trimmed(c))).collect();
+    let tables = entropy::fit_tables(&plan.counts);
     let mut side = SideWriter::new();
     for shifts in &shifts.0 {
         side.varint(shifts.len() as u64);
@@ -67,10 +66,4 @@ fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) 
     push(&mut leaf, entropy::encode_symbols(symbols, &model, CHUNK_ITEMS)?);
     exceptions::push(&mut leaf, &weights.exceptions(*step));
     Ok(leaf)
-}
-
-/// Counts up to the last symbol that occurs.
-fn trimmed(counts: &[u64; 256]) -> &[u64] {
-    let used = counts.iter().rposition(|&c| c != 0).map_or(1, |i| i + 1);
-    &counts[..used]
 }

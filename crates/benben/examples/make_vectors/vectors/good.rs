@@ -3,6 +3,7 @@
 use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
 use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_integer, raw_palette, scalar};
 use super::patch::Parts;
+use super::trellis_leaves::{Path, trellis};
 use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
 use super::{Tensor, noise, origin, pack, pack_with, peaked};
 use benben::{Dtype, Result};
@@ -20,6 +21,7 @@ pub(crate) fn packs() -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("raw-palette", raw_palette_pack()?),
         ("raw-float", raw_float_pack()?),
         ("scalar", scalar_pack()?),
+        ("trellis", trellis_pack()?),
         ("pvq", pvq_pack()?),
         ("rvq", rvq_pack()?),
         ("ternary", ternary_pack()?),
@@ -157,6 +159,54 @@ fn scalar_pack() -> Result<Vec<u8>> {
         leaf("as-f16", Dtype::F16, &[20, 5, 6], scalar(&full)?),
         ("as-f16-again", Dtype::F16, &[20, 5, 6][..], tied),
         leaf("symbol-255", Dtype::F32, &[2, 2], scalar(&negative)?),
+    ])
+}
+
+fn trellis_pack() -> Result<Vec<u8>> {
+    let long: Vec<i32> = (0..3000).map(peaked).collect();
+    let sparse: Vec<i32> = (0..3000).map(|i| if noise(i) % 3 == 0 { peaked(i) / 2 } else { 0 }).collect();
+    let unions = Path {
+        shape: &[3000],
+        step: 0.0625,
+        zero: false,
+        states: false,
+        shifts: [&[], &[]],
+        integers: &long,
+        classes: &[],
+        run: 1,
+        columns: 3000,
+        exceptions: &[],
+        chunk: 1 << 18,
+    };
+    let states = Path {
+        shape: &[20, 5, 30],
+        step: 0.3,
+        zero: true,
+        states: true,
+        shifts: [&[-9, 4, 0, 127, -128], &[16, -16]],
+        integers: &sparse,
+        classes: &[0, 2, 1, 0, 1, 2, 2],
+        run: 3,
+        columns: 150,
+        exceptions: &[(0, 0x7f7f_ffff), (1, 0xc2c8_0000), (1025, 0x8000_0000), (2999, 1)],
+        chunk: 1024,
+    };
+    let same = Path {
+        // A chunk of one symbol throughout, whose path moves all the same.
+        integers: &[-1; 600],
+        shape: &[6, 100],
+        columns: 100,
+        shifts: [&[8], &[]],
+        chunk: 256,
+        ..unions
+    };
+    let wide: Vec<i32> = (0..96).map(|i| if i % 2 == 0 { 127 - i } else { i - 128 }).collect();
+    let wide = Path { integers: &wide, shape: &[96], columns: 96, zero: true, ..unions };
+    pack([
+        leaf("unions", Dtype::F32, &[3000], trellis(&unions)?),
+        leaf("states", Dtype::F32, &[20, 5, 30], trellis(&states)?),
+        leaf("as-f16", Dtype::F16, &[6, 100], trellis(&same)?),
+        leaf("wide", Dtype::F32, &[96], trellis(&wide)?),
     ])
 }
 

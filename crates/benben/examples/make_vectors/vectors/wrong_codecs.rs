@@ -2,11 +2,12 @@
 
 use super::MustFail;
 use super::leaves::{Params, leaf, push, raw_integer, raw_palette, table};
+use super::trellis_leaves::{Path, trellis};
 use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
 use super::wrong::{CORRUPTION, of_leaf, read};
 use benben::codec::entropy::{Model, SideWriter, encode_bytes, encode_symbols, encode_words};
-use benben::{Dtype, Result};
-use benben_format::{Chunk, StreamSpec};
+use benben::{Dtype, Error, Result};
+use benben_format::{Chunk, EncodedLeaf, StreamSpec};
 use ciborium::cbor;
 
 fn symbols_of(values: &[u8]) -> Result<(StreamSpec, Vec<Chunk<'static>>)> {
@@ -149,6 +150,92 @@ pub(super) fn scalars() -> Result<Vec<MustFail>> {
     ])
 }
 
+/// Leaves of codec `trellis` that contradict themselves.
+pub(super) fn trellises() -> Result<Vec<MustFail>> {
+    let p = Path {
+        shape: &[2, 2],
+        step: 1.0,
+        zero: false,
+        states: false,
+        shifts: [&[3], &[]],
+        integers: &[1, 0, -1, 0],
+        classes: &[],
+        run: 1,
+        columns: 2,
+        exceptions: &[(1, 0x4000_0000)],
+        chunk: 1 << 18,
+    };
+    let case = |name, why, p: &Path<'_>| -> Result<MustFail> {
+        Ok(read(name, CORRUPTION, why, of_leaf(trellis(p)?)?))
+    };
+    let with = |name, why, change: &dyn Fn(&mut EncodedLeaf) -> Result<()>| -> Result<MustFail> {
+        let mut broken = trellis(&p)?;
+        change(&mut broken)?;
+        Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+    };
+    let with_params = |name, why, params: Params| {
+        let params = params.map_err(|e| Error::invalid(e.to_string()))?;
+        with(name, why, &|leaf| {
+            leaf.spec.params = params.clone();
+            Ok(())
+        })
+    };
+    let side = |counts: [u64; 2], tables: usize| -> Result<Vec<Chunk<'static>>> {
+        let mut side = SideWriter::new();
+        for count in counts {
+            side.varint(count);
+            (0..count).for_each(|_| side.u8(1));
+        }
+        side.tables(&vec![table([0, 1, 2]); tables])?;
+        Ok(encode_bytes(&side.into_bytes(), 1, 1 << 18)?.1)
+    };
+    let with_side = |name, why, counts, tables| {
+        with(name, why, &|leaf| {
+            leaf.chunks[0] = side(counts, tables)?;
+            let items = leaf.chunks[0].iter().map(|c| c.bytes.len() as u64).sum();
+            leaf.spec.streams[0].items = items;
+            leaf.spec.streams[0].chunk_items = leaf.spec.streams[0].chunk_items.max(items as u32);
+            Ok(())
+        })
+    };
+    let many: Vec<(u64, u64)> = (0..17).map(|i| (i, 0)).collect();
+    Ok(vec![
+        case("trellis-step-0", "a step of 0", &Path { step: 0.0, ..p })?,
+        case("trellis-step-large", "a step of 2^120", &Path { step: 2f32.powi(120), ..p })?,
+        case("trellis-classes", "classes where there is one", &Path { classes: &[0, 0], ..p })?,
+        with_params(
+            "trellis-states",
+            "no word on states",
+            cbor!({"step" => 1.0, "run" => 1, "zero" => false}),
+        )?,
+        with_params(
+            "trellis-run-0",
+            "runs of no rows",
+            cbor!({"step" => 1.0, "run" => 0, "zero" => false, "states" => false}),
+        )?,
+        with_side("trellis-shifts-16", "16 shifts", [16, 0], 2)?,
+        with_side("trellis-tables-3", "three tables for two codebooks", [0, 0], 3)?,
+        with_side("trellis-tables-0", "no table", [0, 0], 0)?,
+        case("trellis-exceptions", "more exceptions than allowed", &Path { exceptions: &many, ..p })?,
+        case(
+            "trellis-positions",
+            "positions that do not rise",
+            &Path { exceptions: &[(2, 0), (2, 0)], ..p },
+        )?,
+        case("trellis-position-4", "an exception past the end", &Path { exceptions: &[(4, 0)], ..p })?,
+        case(
+            "trellis-exception-nan",
+            "an exception that is no number",
+            &Path { exceptions: &[(0, 0x7fc0_0000)], ..p },
+        )?,
+        case(
+            "trellis-exception-large",
+            "an exception of 33 bits",
+            &Path { exceptions: &[(0, 1 << 32)], ..p },
+        )?,
+    ])
+}
+
 /// Leaves of codecs `pvq`, `rvq` and `ternary` that contradict themselves.
 pub(super) fn vectors() -> Result<Vec<MustFail>> {
     let p = Pvq {
@@ -171,7 +258,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     tails.chunks[5] = Vec::new();
     tails.spec.streams[5].items = 0;
     let mut dim = pvq(&p)?;
-    dim.spec.params = cbor!({"dim" => 33}).map_err(|e| benben::Error::invalid(e.to_string()))?;
+    dim.spec.params = cbor!({"dim" => 33}).map_err(|e| Error::invalid(e.to_string()))?;
 
     let book = [vec![-3, 1], vec![2, 0]];
     let stage = Stage { step: 0.5, rice: [2, 1], words: &book, tabled: false, symbols: &[1, 2] };
