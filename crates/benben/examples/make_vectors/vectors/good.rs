@@ -164,7 +164,7 @@ fn scalar_pack() -> Result<Vec<u8>> {
 
 fn trellis_pack() -> Result<Vec<u8>> {
     let long: Vec<i32> = (0..3000).map(peaked).collect();
-    let sparse: Vec<i32> = (0..3000).map(|i| if noise(i) % 3 == 0 { peaked(i) / 2 } else { 0 }).collect();
+    let sparse: Vec<i32> = (0..3000).map(|i| if noise(i).is_multiple_of(3) { peaked(i) / 2 } else { 0 }).collect();
     let unions = Path {
         shape: &[3000],
         step: 0.0625,
