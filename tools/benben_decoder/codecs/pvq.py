@@ -109,7 +109,6 @@ def decode(leaf):
         square = (point * point).sum(axis=1).astype(np.float64)
         scale = (levels[members].astype(np.float64) * np.float64(step) / np.sqrt(square)).astype(np.float32)
         out[members] = scale[:, None] * point.astype(np.float32)
-    # A coordinate 0 gives +0.0, and so does a level of 0 times a negative coordinate give -0.0: as f32 has it.
     return out.reshape(-1)[:n]
 
 
@@ -128,7 +127,6 @@ def _tails(leaf, stream, gains, tail_bits):
         start = int(starts[chunk - 1]) if chunk else 0
         require(not used or start + used <= len(words), "tails past the last word")
         mine = np.concatenate([words[start:start + used], np.zeros(2, U64)])
-        require(not int(ends[-1]) % 64 or not mine[used - 1] >> U64(int(ends[-1]) % 64), "bits after the last tail")
         fields = _fields(mine, ends - widths, widths).reshape(-1, 2)
         opened = fields[:, 0].astype(np.int64)
         here = s[part]
