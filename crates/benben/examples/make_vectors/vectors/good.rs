@@ -164,7 +164,8 @@ fn scalar_pack() -> Result<Vec<u8>> {
 
 fn trellis_pack() -> Result<Vec<u8>> {
     let long: Vec<i32> = (0..3000).map(peaked).collect();
-    let sparse: Vec<i32> = (0..3000).map(|i| if noise(i).is_multiple_of(3) { peaked(i) / 2 } else { 0 }).collect();
+    let sparse: Vec<i32> =
+        (0..3000).map(|i| if noise(i).is_multiple_of(3) { peaked(i) / 2 } else { 0 }).collect();
     let unions = Path {
         shape: &[3000],
         step: 0.0625,
@@ -173,6 +174,7 @@ fn trellis_pack() -> Result<Vec<u8>> {
         shifts: [&[], &[]],
         integers: &long,
         classes: &[],
+        of_columns: &[],
         run: 1,
         columns: 3000,
         exceptions: &[],
@@ -185,7 +187,8 @@ fn trellis_pack() -> Result<Vec<u8>> {
         states: true,
         shifts: [&[-9, 4, 0, 127, -128], &[16, -16]],
         integers: &sparse,
-        classes: &[0, 2, 1, 0, 1, 2, 2],
+        classes: &[0, 1, 1, 0, 1, 0, 0],
+        of_columns: &[],
         run: 3,
         columns: 150,
         exceptions: &[(0, 0x7f7f_ffff), (1, 0xc2c8_0000), (1025, 0x8000_0000), (2999, 1)],
@@ -202,7 +205,18 @@ fn trellis_pack() -> Result<Vec<u8>> {
     };
     let wide: Vec<i32> = (0..96).map(|i| if i % 2 == 0 { 127 - i } else { i - 128 }).collect();
     let wide = Path { integers: &wide, shape: &[96], columns: 96, zero: true, ..unions };
+    let halves: Vec<u8> = (0..60).map(|column| u8::from(column % 7 > 2) + u8::from(column > 40)).collect();
+    let both = Path {
+        shape: &[50, 60],
+        classes: &[0, 2, 1, 0, 1, 2, 2],
+        of_columns: &halves,
+        run: 8,
+        columns: 60,
+        shifts: [&[3, 2], &[-1]],
+        ..unions
+    };
     pack([
+        leaf("both", Dtype::F32, &[50, 60], trellis(&both)?),
         leaf("unions", Dtype::F32, &[3000], trellis(&unions)?),
         leaf("states", Dtype::F32, &[20, 5, 30], trellis(&states)?),
         leaf("as-f16", Dtype::F16, &[6, 100], trellis(&same)?),

@@ -160,6 +160,7 @@ pub(super) fn trellises() -> Result<Vec<MustFail>> {
         shifts: [&[3], &[]],
         integers: &[1, 0, -1, 0],
         classes: &[],
+        of_columns: &[],
         run: 1,
         columns: 2,
         exceptions: &[(1, 0x4000_0000)],
@@ -206,12 +207,27 @@ pub(super) fn trellises() -> Result<Vec<MustFail>> {
         with_params(
             "trellis-states",
             "no word on states",
-            cbor!({"step" => 1.0, "run" => 1, "zero" => false}),
+            cbor!({"step" => 1.0, "run" => 1, "columns" => 1, "zero" => false}),
         )?,
         with_params(
             "trellis-run-0",
             "runs of no rows",
-            cbor!({"step" => 1.0, "run" => 0, "zero" => false, "states" => false}),
+            cbor!({"step" => 1.0, "run" => 0, "columns" => 1, "zero" => false, "states" => false}),
+        )?,
+        with_params(
+            "trellis-columns-0",
+            "no class of columns",
+            cbor!({"step" => 1.0, "run" => 1, "columns" => 0, "zero" => false, "states" => false}),
+        )?,
+        with_params(
+            "trellis-columns-2",
+            "two classes of columns, tables for one",
+            cbor!({"step" => 1.0, "run" => 1, "columns" => 2, "zero" => false, "states" => false}),
+        )?,
+        case(
+            "trellis-column",
+            "a class for each of two columns, where there are three",
+            &Path { shape: &[1, 3], integers: &[1, 0, -1], of_columns: &[0, 1], ..p },
         )?,
         with_side("trellis-shifts-16", "16 shifts", [16, 0], 2)?,
         with_side("trellis-tables-3", "three tables for two codebooks", [0, 0], 3)?,
