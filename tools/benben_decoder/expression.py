@@ -36,7 +36,7 @@ class Evaluator:
     def signature(self, node):
         """Shape and dtype of a node's value, from the leaves up; all that can be checked without decoding is."""
         if node.is_leaf:
-            found = node.shape, dtypes.known(node.dtype)
+            found = node.shape, node.dtype
         elif not node.known:
             found = self.signature(self._operand_of_unknown(node))
         else:
@@ -73,7 +73,7 @@ class Evaluator:
 
     def _sign_ref(self, node):
         self.check_entry(self.tensors[node.params["tensor"]])
-        return node.shape, dtypes.known(node.dtype)
+        return node.shape, node.dtype
 
     def _sign_sparse(self, node):
         if math.prod(node.shape) >= 1 << 63:
@@ -128,12 +128,21 @@ class Evaluator:
     def materialize(self, tensor):
         """The elements of a tensor as it is handed out, as bits of its dtype, flat."""
         self.check_entry(tensor)
+        self._check_codecs(tensor.expr)
         node = self._reduced(tensor.expr)
         if node.is_leaf and node.name == "raw" and node.dtype == tensor.dtype:
             return self._decode(node)
         if tensor.dtype not in dtypes.COMPUTED:
             raise BenbenError(UNSUPPORTED, f"a computed value in dtype {tensor.dtype}")
         return dtypes.from_f32(self.f32(tensor.expr), tensor.dtype)
+
+    def _check_codecs(self, expr):
+        """Codecs come after the signature and before any decoding, so that what is not known is called just that."""
+        for node in expr.walk():
+            if node.is_leaf:
+                codecs.check_known(node)
+            elif node.is_ref:
+                self._check_codecs(self.tensors[node.params["tensor"]].expr)
 
     def _reduced(self, node):
         """A node without the references and unknown ancillary nodes on top of it."""

@@ -1,6 +1,7 @@
 """Nodes of expressions as the directory holds them: format-spec/container.md, section 6, and the forms of
 format-spec/expression.md, section 3, which are checked when a pack is opened."""
 
+from . import dtypes
 from .errors import COMPATIBILITY, LIMIT, BenbenError, require
 
 MAX_NODES = 256
@@ -27,6 +28,7 @@ class Stream:
     def __init__(self, value, first):
         require(isinstance(value, list) and len(value) == 3 and all(is_uint(v, 64) for v in value), "no stream")
         self.kind, self.items, self.chunk_items = value
+        require(self.kind < 1 << 8, f"stream kind {self.kind} is no u8")
         if self.kind not in (SYMBOLS, WORDS) and not BYTES < self.kind <= BYTES + 8:
             raise BenbenError(COMPATIBILITY, f"stream kind {self.kind} is not known")
         require(1 <= self.chunk_items <= MAX_CHUNK_ITEMS, f"chunks of {self.chunk_items} items")
@@ -59,7 +61,7 @@ class Node:
         self.is_ref = self.known and self.name == "ref"
         self.dtype = self.shape = None
         if self.is_leaf or self.is_ref:
-            self.dtype = string(value, "dtype", f"node {self.name!r}")
+            self.dtype = dtypes.known(string(value, "dtype", f"node {self.name!r}"))
         if self.is_leaf or self.is_ref or self.known and self.name == "sparse":
             shape = value.get("shape")
             require(isinstance(shape, list) and all(is_uint(d, 64) for d in shape), f"node {self.name!r}: shape")

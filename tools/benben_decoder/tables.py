@@ -127,13 +127,13 @@ def read_list(fields):
 class Model:
     """Which table codes which symbol: tables, row classes with their run, column classes, a trellis of `T` tables."""
 
-    def __init__(self, tables=(), run=1, classes=None, trellis=1):
+    def __init__(self, tables=(), run=1, classes=None, trellis=1, columns=None, column_count=1):
         self.tables = tables
         self.run = run
         self.classes = classes
         self.trellis = trellis
-        self.columns = None
-        self.column_count = 1
+        self.columns = columns
+        self.column_count = column_count
         self._lookup = None
 
     def lookup(self):

@@ -11,10 +11,14 @@ VERSION = 1
 CODECS = {"raw": raw, "scalar": scalar, "trellis": trellis, "pvq": pvq, "rvq": rvq, "ternary": ternary}
 
 
+def check_known(node):
+    """Refuses a leaf of an unknown codec or version as Compatibility, and one of a dtype that its codec lacks."""
+    if node.name not in CODECS or node.version != VERSION:
+        raise BenbenError(COMPATIBILITY, f"codec {node.name!r} in version {node.version} is not known")
+    require(node.name == "raw" or node.dtype == "f32", f"a leaf of codec {node.name!r} and dtype {node.dtype!r}")
+
+
 def decode(leaf):
-    """The elements of a leaf; an unknown codec or version is Compatibility."""
-    name, version = leaf.node.name, leaf.node.version
-    if name not in CODECS or version != VERSION:
-        raise BenbenError(COMPATIBILITY, f"codec {name!r} in version {version} is not known")
-    require(name == "raw" or leaf.dtype == "f32", f"a leaf of codec {name!r} and dtype {leaf.dtype!r}")
-    return CODECS[name].decode(leaf)
+    """The elements of a leaf."""
+    check_known(leaf.node)
+    return CODECS[leaf.node.name].decode(leaf)

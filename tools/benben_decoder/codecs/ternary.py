@@ -36,8 +36,6 @@ def decode(leaf):
         trits = leaf.symbols(3, n, Model(trit_tables, run, bands) if several else Model(trit_tables))
     else:
         require(not trit_tables, "tables of trits beside a dictionary")
-        leaf.symbols(2, 0)
-        leaf.symbols(3, 0)
         trits = _by_dictionary(leaf, n, run)
     require(not (trits > 2).any(), "a trit of more than 2")
     with np.errstate(over="ignore"):

@@ -9,6 +9,7 @@ from .scalar import unzigzag
 
 MAX_SIDE = 1 << 16
 MAX_SHIFTS = 15
+MAX_COLUMN_CLASSES = 16
 MAX_STEP = np.float32(2.0 ** 119)
 # State after state `p` and an integer of parity `b`, at 2 p + b.
 NEXT = np.array([2 * p % 8 + (b + FLIP[p]) % 2 for p in range(STATES) for b in range(2)], np.uint8)
@@ -16,9 +17,10 @@ NEXT = np.array([2 * p % 8 + (b + FLIP[p]) % 2 for p in range(STATES) for b in r
 
 def decode(leaf):
     """f32 values of the elements."""
-    leaf.params(["step", "run", "zero", "states"])
+    leaf.params(["step", "run", "columns", "zero", "states"])
     step = leaf.step("step", MAX_STEP)
     run = leaf.uint("run", 64, low=1)
+    column_classes = leaf.uint("columns", 64, low=1, high=MAX_COLUMN_CLASSES)
     zero = leaf.flag("zero")
     trellis = 8 if leaf.flag("states") else 2
     n = leaf.elements
@@ -32,12 +34,15 @@ def decode(leaf):
         shifts.append(np.array([0] + [side.i8() for _ in range(count)] + [0], np.float32) / np.float32(64))
     tables = side.tables()
     side.end()
-    require(tables and len(tables) % trellis == 0, f"{len(tables)} tables where {trellis} make a class")
-    several = len(tables) > trellis
-    classes = leaf.symbols(1, -(-rows // run) if several else 0)
-    model = Model(tables, min(run, max(rows, 1)) * columns, classes if several else None, trellis)
-    symbols = leaf.symbols(2, n, model)
-    odd = states(symbols, leaf.node.streams[2].chunk_items) & np.uint8(1)
+    group = column_classes * trellis
+    require(tables and len(tables) % group == 0, f"{len(tables)} tables where {group} make a class")
+    several = len(tables) > group
+    of_rows = leaf.symbols(1, -(-rows // run) if several else 0)
+    of_columns = leaf.symbols(2, columns if column_classes > 1 else 0)
+    model = Model(tables, min(run, max(rows, 1)) * columns, of_rows if several else None, trellis,
+                  of_columns if column_classes > 1 else None, column_classes)
+    symbols = leaf.symbols(3, n, model)
+    odd = states(symbols, leaf.node.streams[3].chunk_items) & np.uint8(1)
     out = values(unzigzag(symbols), odd, zero, shifts, step)
     _put_exceptions(leaf, out)
     return out
@@ -84,8 +89,8 @@ def values(k, odd, zero, shifts, step):
 
 
 def _put_exceptions(leaf, out):
-    positions = leaf.words(3, most=len(out) // 16 + 16)
-    bits = leaf.words(4, len(positions))
+    positions = leaf.words(4, most=len(out) // 16 + 16)
+    bits = leaf.words(5, len(positions))
     if not len(positions):
         return
     require(bool((positions[1:] > positions[:-1]).all()), "positions of exceptions that do not rise")
