@@ -161,11 +161,11 @@ class Evaluator:
         return out
 
     def bits(self, node):
-        """Bits of a value of a dtype that is not a float: raw leaves, and permutations of them."""
+        """Bits of a mask or an order, which a raw leaf must hold."""
         node = self._reduced(node)
-        if node.is_leaf:
-            return self._decode(node)
-        return self._permuted(node, self.bits)
+        if not node.is_leaf:
+            raise BenbenError(UNSUPPORTED, f"a mask or order that a node {node.name!r} computes")
+        return self._decode(node)
 
     def f32(self, node):
         """A value in f32, flat."""
@@ -215,26 +215,23 @@ class Evaluator:
         return value.reshape(-1)
 
     def _value_permute(self, node):
-        return self._permuted(node, self.f32)
-
-    def _permuted(self, node, evaluate):
         axis = node.params["axis"]
-        shape = matrix(self.signature(node.of[1])[0])
         order = self.bits(node.of[0])
-        require(not (order >= shape[axis]).any(), "a position past the rows or columns")
-        return evaluate(node.of[1]).reshape(shape).take(order.astype(np.intp), axis=axis).reshape(-1)
+        value = self._matrix(node.of[1])
+        require(not (order >= value.shape[axis]).any(), "a position past the rows or columns")
+        return value.take(order.astype(np.intp), axis=axis).reshape(-1)
 
     def _value_rotate(self, node):
         value = self._matrix(node.of[0])
-        block, columns = node.params["block"], value.shape[1]
+        block, shape = node.params["block"], value.shape
         half = 1
         while half < block:
             pairs = value.reshape(-1, 2, half)
             value = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1)
             half *= 2
         factor = np.float32(1) / np.sqrt(np.float32(block))
-        value = (value * factor).reshape(-1, columns)
-        return np.where(signs(node.params["seed"], columns), -value, value).reshape(-1)
+        value = (value * factor).reshape(shape)
+        return np.where(signs(node.params["seed"], shape[1]), -value, value).reshape(-1)
 
 
 def signs(seed, columns):
