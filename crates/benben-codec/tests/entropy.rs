@@ -63,7 +63,7 @@ proptest! {
         let tables = tables(&symbols, &classes, run);
         let first = first_run * run;
         let classes: Vec<u8> = std::iter::repeat_n(0, first_run as usize).chain(classes).collect();
-        let model = Model { tables: &tables, classes: &classes, run };
+        let model = Model::by_rows(&tables, &classes, run);
         let payload = rans::encode(&symbols, first, &model).unwrap();
         prop_assert_eq!(&payload, &reference::encode(&symbols, first, &model).unwrap());
         let mut out = vec![0xaa; symbols.len()];
@@ -80,7 +80,7 @@ proptest! {
     ) {
         let chunk_items = chunk_items.max(symbols.len() as u32 / 50 + 1);
         let tables = tables(&symbols, &classes, run);
-        let model = Model { tables: &tables, classes: &classes, run };
+        let model = Model::by_rows(&tables, &classes, run);
         let leaf = leaf(entropy::encode_symbols(&symbols, &model, chunk_items).unwrap());
         let n = symbols.len();
         let (a, b) = (usize::from(cut.0) % (n + 1), usize::from(cut.1) % (n + 1));
@@ -187,13 +187,13 @@ fn zstd_is_preferred_where_speed_is() {
 fn models_that_do_not_fit_are_refused() {
     let table = [Table::from_counts(&[1, 1])];
     let encode = |classes: &[u8], run| {
-        entropy::encode_symbols(&[0, 1, 0, 1], &Model { tables: &table, classes, run }, 4).unwrap_err().kind()
+        entropy::encode_symbols(&[0, 1, 0, 1], &Model::by_rows(&table, classes, run), 4).unwrap_err().kind()
     };
     assert_eq!(encode(&[0, 1], 2), ErrorKind::InvalidArgument);
     assert_eq!(encode(&[0], 2), ErrorKind::InvalidArgument);
     assert_eq!(encode(&[0], 0), ErrorKind::InvalidArgument);
-    let many = vec![table[0].clone(); 17];
-    let model = Model { tables: &many, classes: &[], run: 1 };
+    let many = vec![table[0].clone(); 33];
+    let model = Model::by_rows(&many, &[], 1);
     assert_eq!(entropy::encode_symbols(&[0], &model, 4).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 

@@ -16,7 +16,8 @@
 //! The smallest mode wins; among equals the one that is decoded fastest: const, raw, bit-packed, zstd, rANS. With
 //! [`Preference::Fastest`], what is within 2 % counts as equal.
 
-use super::{Model, bits, rans, zstd_mode};
+use super::rans::{self, Decoder};
+use super::{Model, Trellis, Values, bits, zstd_mode};
 use benben_format::{Chunk, Error, Mode, Result};
 use std::ops::Range;
 
@@ -83,11 +84,33 @@ pub(super) fn encode_symbols(
     preference.choose(candidates)
 }
 
+/// Decodes the wanted symbols of a chunk to their values.
+pub(super) fn decode_values(
+    chunk: &Chunk<'_>,
+    part: &Part,
+    decoder: &Decoder<'_>,
+    values: &Values,
+    out: &mut [f32],
+) -> Result<()> {
+    let trellis = decoder.model.trellis;
+    if chunk.mode == Mode::Rans {
+        let rows = values.rows_for(trellis)?;
+        return whole_or_part(part, 1, out, |whole| decoder.decode(&chunk.bytes, part.first, rows, whole));
+    }
+    // A path is followed from the first symbol of the chunk on.
+    let from = if trellis == Trellis::None { part.range.start } else { 0 };
+    let mut symbols = vec![0; part.range.end - from];
+    let part = Part { range: from..part.range.end, ..part.clone() };
+    decode_symbols(chunk, &part, decoder, &mut symbols)?;
+    values.look_up(&symbols, symbols.len() - out.len(), out);
+    Ok(())
+}
+
 /// Decodes the wanted symbols of a chunk.
 pub(super) fn decode_symbols(
     chunk: &Chunk<'_>,
     part: &Part,
-    model: &Model<'_>,
+    decoder: &Decoder<'_>,
     out: &mut [u8],
 ) -> Result<()> {
     let payload = &*chunk.bytes;
@@ -114,7 +137,7 @@ pub(super) fn decode_symbols(
             bits::unpack_symbols(&packed, 8 / each, part.range.start, out);
             Ok(())
         }
-        Mode::Rans => whole_or_part(part, 1, out, |whole| rans::decode(payload, part.first, model, whole)),
+        Mode::Rans => whole_or_part(part, 1, out, |whole| decoder.decode(payload, part.first, &[], whole)),
     }
 }
 
@@ -217,16 +240,16 @@ fn packed_fields<'a>(payload: &'a [u8], part: &Part, most: u8) -> Result<(u8, &'
 
 /// Decodes a whole chunk into `out`, or into a buffer of its own where only a part is wanted: what rANS and zstd
 /// verify, they verify at the end.
-fn whole_or_part(
+fn whole_or_part<T: Copy + Default>(
     part: &Part,
     width: usize,
-    out: &mut [u8],
-    decode: impl FnOnce(&mut [u8]) -> Result<()>,
+    out: &mut [T],
+    decode: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<()> {
     if part.range.len() == part.items {
         return decode(out);
     }
-    let mut whole = vec![0; part.items * width];
+    let mut whole = vec![T::default(); part.items * width];
     decode(&mut whole)?;
     out.copy_from_slice(&whole[part.range.start * width..part.range.end * width]);
     Ok(())

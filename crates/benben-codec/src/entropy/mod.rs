@@ -29,14 +29,16 @@
 //! | `stream` | streams: cutting, ranges, threads |
 //! | `chunk` | the choice of a mode and the layout of each |
 //! | `rans`, `reference` | the 32-lane coder, and the same bits by `constriction` |
+//! | `kernel` | its inner loop, in plain Rust and for each instruction set |
 //! | `table`, `fit`, `table_code` | frequencies, the encoder's choice of them, their serialized form |
-//! | `model` | which table codes which symbol |
+//! | `model`, `values` | which table codes which symbol, and what symbols become |
 //! | `bits`, `zstd_mode` | bit fields and zstd frames |
 //! | `side` | small side information |
 
 pub mod bits;
 mod chunk;
 mod fit;
+mod kernel;
 mod model;
 pub mod rans;
 pub mod reference;
@@ -44,17 +46,20 @@ mod side;
 mod stream;
 mod table;
 mod table_code;
+mod values;
 mod zstd_mode;
 
 pub use chunk::Preference;
-pub use model::Model;
+pub use kernel::Kernel;
+pub use model::{Columns, Model, Rows, Trellis};
 pub use side::{SideReader, SideWriter};
 pub use stream::{
-    decode_bytes, decode_symbols, decode_words, encode_bytes, encode_symbols, encode_symbols_by,
-    encode_words, estimate_symbols_bytes,
+    decode_bytes, decode_symbols, decode_values, decode_words, encode_bytes, encode_symbols,
+    encode_symbols_by, encode_words, estimate_symbols_bytes,
 };
 pub use table::Table;
 pub use table_code::{read_tables, write_tables};
+pub use values::Values;
 
 /// Items of a chunk unless a codec says otherwise: 0.1 % overhead of lane states.
 pub const CHUNK_ITEMS: u32 = 1 << 18;

@@ -20,13 +20,14 @@
 //! left-over words, and a last state other than 2^16.
 //!
 //! # Cost
-//! 96 bytes for each chunk on top of the tables' cost ([`estimated_bytes`]). The decoder's inner loop has no branches:
-//! about 0.48 Gsym/s on one x86-64 core without SIMD, with one table or with several in runs of 100 or more symbols;
-//! runs of 16 take a quarter longer, runs of one symbol ten times as long.
+//! 96 bytes for each chunk on top of the tables' cost ([`estimated_bytes`]). Decoding is the [`kernel`](super::Kernel)s'
+//! work: no branches, and the same speed whether symbols share a table or each has its own.
 
-use super::Model;
+use super::kernel::{Item, Kernel, Lanes, Lookup, Slots, Tables, one};
+use super::{Model, Table, Trellis, Values};
 use benben_format::{Error, ErrorKind, Result};
 use std::hint::select_unpredictable;
+use std::sync::OnceLock;
 
 /// Lanes of a chunk.
 pub const LANES: usize = 32;
@@ -34,6 +35,8 @@ pub const LANES: usize = 32;
 pub const INITIAL: u32 = 1 << 16;
 /// Bytes of the lane states at the front of a payload.
 pub const STATE_BYTES: usize = 4 * LANES;
+/// Symbols whose tables are looked up at a time: a few kilobytes, whole groups.
+const BLOCK: usize = 64 * LANES;
 
 /// Bytes that a chunk is expected to take whose symbols cost `bits` by its tables: each lane stores 32 bits of
 /// state of which 16 are the initial state's and 8, on average, hold symbols.
@@ -46,24 +49,29 @@ pub fn estimated_bytes(bits: f64) -> f64 {
 pub fn encode(symbols: &[u8], first: u64, model: &Model<'_>) -> Option<Vec<u8>> {
     let range = first..first + symbols.len() as u64;
     model.check(&range, ErrorKind::InvalidArgument).ok()?;
+    let spans: Vec<[Span; 256]> = model.tables.iter().map(Span::all).collect();
+    if spans.is_empty() && !symbols.is_empty() {
+        return None;
+    }
+    let mut tables = vec![0; symbols.len()];
+    model.tables_of(first, symbols, &mut tables);
     let mut states = [INITIAL; LANES];
     // Filled from the back, at most one word for each symbol, so that the words end up in decoding order.
     let mut words = vec![0u16; symbols.len()];
     let mut at = symbols.len();
-    let segments: Vec<_> = model.segments(range).collect();
-    if segments.last().map_or(0, |s| s.0.end) != symbols.len() {
-        return None;
-    }
-    for (range, table) in segments.into_iter().rev() {
-        for i in range.rev() {
-            let (start, freq) = table.interval(symbols[i])?;
-            let state = states[i % LANES];
-            let full = state >> 20 >= freq;
-            words[at - 1] = state as u16;
+    let mut coded = true;
+    for (symbols, tables) in symbols.chunks(LANES).zip(tables.chunks(LANES)).rev() {
+        for ((&symbol, &table), state) in symbols.iter().zip(tables).zip(&mut states).rev() {
+            let span = &spans[usize::from(table)][usize::from(symbol)];
+            coded &= span.room > 0;
+            let full = *state >> 16 >= span.room;
+            words[at - 1] = *state as u16;
             at -= usize::from(full);
-            let state = select_unpredictable(full, state >> 16, state);
-            states[i % LANES] = ((state / freq) << 12) + start + state % freq;
+            *state = span.push(select_unpredictable(full, *state >> 16, *state));
         }
+    }
+    if !coded {
+        return None;
     }
     let words = &words[at..];
     let mut payload = Vec::with_capacity(STATE_BYTES + 2 * words.len());
@@ -72,14 +80,137 @@ pub fn encode(symbols: &[u8], first: u64, model: &Model<'_>) -> Option<Vec<u8>> 
     Some(payload)
 }
 
+/// What encoding a symbol takes: its interval, with a division by its frequency made into a multiplication.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// The 16 high bits of the first state that has no room for the symbol; 0 where it cannot be coded.
+    room: u32,
+    /// `4096 - frequency`.
+    complement: u32,
+    /// What the state grows by, besides `complement` times the quotient.
+    bias: u32,
+    /// `2^64 / frequency`, rounded up; `2^64 - 1` for a frequency of 1.
+    inverse: u64,
+}
+
+impl Span {
+    fn all(table: &Table) -> [Self; 256] {
+        std::array::from_fn(|symbol| match table.interval(symbol as u8) {
+            None => Self { room: 0, complement: 0, bias: 0, inverse: 0 },
+            // The quotient comes out one too small, which the bias makes up for.
+            Some((start, 1)) => {
+                Self { room: 1 << 4, complement: 4095, bias: start + 4095, inverse: u64::MAX }
+            }
+            Some((start, freq)) => Self {
+                room: freq << 4,
+                complement: 4096 - freq,
+                bias: start,
+                // Exact for any state below 2^32: the error, times the state, stays below 2^64.
+                inverse: u64::MAX / u64::from(freq) + 1,
+            },
+        })
+    }
+
+    /// `(state / f) * 4096 + c + state % f`.
+    #[inline(always)]
+    fn push(&self, state: u32) -> u32 {
+        let quotient = ((u128::from(state) * u128::from(self.inverse)) >> 64) as u32;
+        state.wrapping_add(self.bias).wrapping_add(quotient.wrapping_mul(self.complement))
+    }
+}
+
+/// A model with what decoding by it takes, made when the first chunk asks for it and shared by all.
+pub(super) struct Decoder<'a> {
+    pub(super) model: &'a Model<'a>,
+    slots: OnceLock<Vec<Slots>>,
+    kernel: Kernel,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(model: &'a Model<'a>, kernel: Kernel) -> Self {
+        Self { model, slots: OnceLock::new(), kernel }
+    }
+
+    /// Decodes all symbols of a chunk, the first of which is symbol `first` of the stream. `values` fit the model's
+    /// trellis; there are none where symbols are asked for.
+    pub(super) fn decode<I: Item>(
+        &self,
+        payload: &[u8],
+        first: u64,
+        values: &[[f32; 256]],
+        out: &mut [I],
+    ) -> Result<()> {
+        let model = self.model;
+        model.check(&(first..first + out.len() as u64), ErrorKind::Corruption)?;
+        let (mut lanes, mut words) = start(payload)?;
+        if model.tables.is_empty() && !out.is_empty() {
+            return Err(Error::corruption("rANS without a table"));
+        }
+        let slots = self.slots.get_or_init(|| model.tables.iter().map(Table::slots).collect());
+        let lookup = Lookup { slots, values, trellis: model.trellis };
+        let mut tables = [0; BLOCK];
+        // With one table for all, the whole chunk is one block.
+        let whole = model.rows.of.is_empty() && model.columns.of.is_empty();
+        let block = if whole { out.len().max(1) } else { BLOCK };
+        for (number, out) in out.chunks_mut(block).enumerate() {
+            let at = first + (number * block) as u64;
+            let tables = match model.shared(at, out.len()) {
+                Some(table) => Tables::Shared(table),
+                None => {
+                    let tables = &mut tables[..out.len()];
+                    model.first_tables(at, tables);
+                    Tables::Each(tables)
+                }
+            };
+            let done = self.kernel.run(lookup, tables, &mut lanes, &mut words, out);
+            // What is left of the last groups, where a lane may find no word.
+            singly(lookup, tables, &mut lanes, &mut words, done, out)
+                .map_err(|e| e.context(format!("symbols from {} of the chunk on", number * block + done)))?;
+        }
+        finish(&lanes, words)
+    }
+}
+
 /// Decodes all symbols of a chunk, the first of which is symbol `first` of the stream.
 ///
 /// # Errors
 /// [`Corruption`](ErrorKind::Corruption) where the payload is not one that [`encode`] makes, or the model does not
 /// cover the symbols.
 pub fn decode(payload: &[u8], first: u64, model: &Model<'_>, out: &mut [u8]) -> Result<()> {
-    let range = first..first + out.len() as u64;
-    model.check(&range, ErrorKind::Corruption)?;
+    decode_by(Kernel::fastest(), payload, first, model, out)
+}
+
+/// [`decode`] by a kernel of one's choice, for comparisons. One that this machine lacks decodes symbol by symbol.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_by(
+    kernel: Kernel,
+    payload: &[u8],
+    first: u64,
+    model: &Model<'_>,
+    out: &mut [u8],
+) -> Result<()> {
+    Decoder::new(model, kernel).decode(payload, first, &[], out)
+}
+
+/// Decodes all symbols of a chunk to their values, in one pass.
+///
+/// # Errors
+/// As [`decode`], and [`InvalidArgument`](ErrorKind::InvalidArgument) for values of another trellis.
+pub fn decode_values_by(
+    kernel: Kernel,
+    payload: &[u8],
+    first: u64,
+    model: &Model<'_>,
+    values: &Values,
+    out: &mut [f32],
+) -> Result<()> {
+    Decoder::new(model, kernel).decode(payload, first, values.rows_for(model.trellis)?, out)
+}
+
+/// The states and the words of a payload.
+fn start(payload: &[u8]) -> Result<(Lanes, &[u8])> {
     let Some((head, words)) = payload.split_first_chunk::<STATE_BYTES>() else {
         return Err(Error::corruption(format!(
             "rANS payload of {} bytes, {STATE_BYTES} expected for the lane states alone",
@@ -92,8 +223,8 @@ pub fn decode(payload: &[u8], first: u64, model: &Model<'_>, out: &mut [u8]) -> 
             words.len()
         )));
     }
-    let mut states = [0; LANES];
-    for (lane, (state, bytes)) in states.iter_mut().zip(head.as_chunks::<4>().0).enumerate() {
+    let mut lanes = Lanes { coder: [0; LANES], trellis: [0; LANES] };
+    for (lane, (state, bytes)) in lanes.coder.iter_mut().zip(head.as_chunks::<4>().0).enumerate() {
         *state = u32::from_le_bytes(*bytes);
         if *state < INITIAL {
             return Err(Error::corruption(format!(
@@ -101,122 +232,53 @@ pub fn decode(payload: &[u8], first: u64, model: &Model<'_>, out: &mut [u8]) -> 
             )));
         }
     }
-    let mut words = Words(words);
-    let mut segments = model.segments(range).peekable();
-    let mut at = 0;
-    while at < out.len() {
-        while segments.next_if(|(range, _)| range.end <= at).is_some() {}
-        let Some((range, table)) = segments.peek() else {
-            return Err(Error::corruption(format!("rANS tables cover {at} of {} symbols", out.len())));
-        };
-        let whole = (range.end - at) / LANES * LANES;
-        at += decode_groups(table.slots(), &mut states, &mut words, &mut out[at..at + whole]);
-        if at == range.end {
-            continue;
-        }
-        // The rest of a segment shares its group with the next ones; groups near the end of the words come here too.
-        let mut slots = [table.slots(); LANES];
-        let group = LANES.min(out.len() - at);
-        let mut filled = 0;
-        while filled < group {
-            while segments.next_if(|(range, _)| range.end <= at + filled).is_some() {}
-            let Some((range, table)) = segments.peek() else { break };
-            let end = (range.end - at).min(group);
-            slots[filled..end].fill(table.slots());
-            filled = end;
-        }
-        let own = &mut out[at..at + group];
-        match (own.first_chunk_mut::<LANES>(), words.0.first_chunk()) {
-            (Some(own), Some(next)) => {
-                let taken = decode_group(|lane| slots[lane], &mut states, next, own);
-                words.0 = &words.0[2 * taken..];
-            }
-            _ => decode_singly(&slots, &mut states, &mut words, own)
-                .map_err(|e| e.context(format!("symbols from {at} on")))?,
-        }
-        at += group;
+    Ok((lanes, words))
+}
+
+/// Refuses words that are left, and states that are not where encoding began.
+fn finish(lanes: &Lanes, words: &[u8]) -> Result<()> {
+    if !words.is_empty() {
+        return Err(Error::corruption(format!("rANS payload has {} bytes too many", words.len())));
     }
-    if !words.0.is_empty() {
-        return Err(Error::corruption(format!("rANS payload has {} bytes too many", words.0.len())));
-    }
-    match states.iter().position(|&s| s != INITIAL) {
+    match lanes.coder.iter().position(|&s| s != INITIAL) {
         Some(lane) => Err(Error::corruption(format!(
             "rANS lane {lane} ends at state {}, expected {INITIAL}",
-            states[lane]
+            lanes.coder[lane]
         ))),
         None => Ok(()),
     }
 }
 
-/// What is left of the words, as little-endian bytes.
-struct Words<'a>(&'a [u8]);
-
-/// Decodes at most [`LANES`] symbols from lane 0 on, each by its own table.
-fn decode_singly(
-    slots: &[&[u32; 4096]; LANES],
-    states: &mut [u32; LANES],
-    words: &mut Words<'_>,
-    out: &mut [u8],
+/// Decodes the symbols of a block from number `done` on, which is the first of a group.
+fn singly<I: Item>(
+    lookup: Lookup<'_>,
+    tables: Tables<'_>,
+    lanes: &mut Lanes,
+    words: &mut &[u8],
+    done: usize,
+    out: &mut [I],
 ) -> Result<()> {
-    for ((o, slots), state) in out.iter_mut().zip(slots).zip(states) {
-        (*state, *o) = step(slots, *state);
-        if *state < INITIAL {
-            let Some((word, rest)) = words.0.split_first_chunk::<2>() else {
+    const NOTHING: [f32; 256] = [0.0; 256];
+    let mask = lookup.trellis.tables() - 1;
+    for (i, o) in out.iter_mut().enumerate().skip(done) {
+        let (coder, path) = (&mut lanes.coder[i % LANES], &mut lanes.trellis[i % LANES]);
+        let first = match tables {
+            Tables::Shared(table) => table,
+            Tables::Each(each) => each[i],
+        };
+        let (x, symbol) = one(&lookup.slots[usize::from(first) + (*path as usize & mask)], *coder);
+        *o = I::of(symbol, lookup.values.get(*path as usize & 1).unwrap_or(&NOTHING));
+        if lookup.trellis != Trellis::None {
+            *path = Trellis::next(*path, symbol);
+        }
+        *coder = x;
+        if x < INITIAL {
+            let Some((word, rest)) = words.split_first_chunk::<2>() else {
                 return Err(Error::corruption("rANS words end early"));
             };
-            words.0 = rest;
-            *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
+            *words = rest;
+            *coder = x << 16 | u32::from(u16::from_le_bytes(*word));
         }
     }
     Ok(())
-}
-
-/// Decodes whole groups of [`LANES`] symbols, all by one table, while both symbols and words for a group are left,
-/// and returns how many symbols that were. The kernel that a SIMD twin replaces.
-#[inline(never)]
-fn decode_groups(
-    slots: &[u32; 4096],
-    states: &mut [u32; LANES],
-    words: &mut Words<'_>,
-    out: &mut [u8],
-) -> usize {
-    let mut done = 0;
-    for group in out.as_chunks_mut::<LANES>().0 {
-        let Some(next) = words.0.first_chunk() else { break };
-        let taken = decode_group(|_| slots, states, next, group);
-        words.0 = &words.0[2 * taken..];
-        done += LANES;
-    }
-    done
-}
-
-/// Decodes one symbol of each lane by the lane's slots, given as many words as lanes, and returns how many it took.
-#[inline(always)]
-fn decode_group<'a>(
-    slots: impl Fn(usize) -> &'a [u32; 4096],
-    states: &mut [u32; LANES],
-    next: &[u8; 2 * LANES],
-    out: &mut [u8; LANES],
-) -> usize {
-    let mut taken = 0;
-    for (lane, (state, o)) in states.iter_mut().zip(out).enumerate() {
-        let (x, symbol) = step(slots(lane), *state);
-        *o = symbol;
-        let at = 2 * (taken % LANES);
-        let word = u32::from(u16::from_le_bytes([next[at], next[at + 1]]));
-        let refill = x < INITIAL;
-        // Whether a lane takes a word is a coin toss: a branch would be mispredicted every third symbol.
-        *state = select_unpredictable(refill, x << 16 | word, x);
-        taken += usize::from(refill);
-    }
-    taken
-}
-
-/// The state without its last symbol, and that symbol.
-#[inline(always)]
-fn step(slots: &[u32; 4096], state: u32) -> (u32, u8) {
-    let slot = slots[(state & 0xfff) as usize];
-    let prefix = state >> 12;
-    // A frequency is stored less 1, so that 4096 fits 12 bits.
-    (((slot >> 8) & 0xfff) * prefix + prefix + (slot >> 20), slot as u8)
 }

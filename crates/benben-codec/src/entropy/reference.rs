@@ -3,7 +3,7 @@
 //! Slow and plain. It is the definition that the fast coder, and each SIMD kernel, is tested against.
 
 use super::rans::{INITIAL, LANES, STATE_BYTES};
-use super::{Model, Table};
+use super::{Model, Table, Trellis};
 use benben_format::{Error, Result};
 use constriction::Stack;
 use constriction::backends::{ReadWords, WriteWords};
@@ -52,8 +52,8 @@ impl EncoderModel<12> for &Table {
 impl DecoderModel<12> for &Table {
     fn quantile_function(&self, quantile: u16) -> (u8, u16, NonZeroU16) {
         let symbols = 0..=u8::MAX;
-        let found = symbols.filter_map(|s| self.interval(s).map(|(start, freq)| (s, start, freq)));
-        let found = found.filter(|&(_, start, _)| start <= u32::from(quantile)).last();
+        let mut found = symbols.filter_map(|s| self.interval(s).map(|(start, freq)| (s, start, freq)));
+        let found = found.rfind(|&(_, start, _)| start <= u32::from(quantile));
         let (symbol, start, freq) = found.unwrap_or((0, 0, 4096));
         (symbol, start as u16, NonZeroU16::new(freq as u16).unwrap_or(NonZeroU16::MIN))
     }
@@ -67,11 +67,10 @@ fn lanes<'a>(stack: &'a RefCell<Vec<u16>>, states: &[u32; LANES]) -> Vec<AnsCode
 pub fn encode(symbols: &[u8], first: u64, model: &Model<'_>) -> Option<Vec<u8>> {
     let stack = RefCell::new(Vec::new());
     let mut coders = lanes(&stack, &[INITIAL; LANES]);
-    let segments: Vec<_> = model.segments(first..first + symbols.len() as u64).collect();
-    for (range, table) in segments.into_iter().rev() {
-        for i in range.rev() {
-            coders[i % LANES].encode_symbol(symbols[i], table).ok()?;
-        }
+    let mut tables = vec![0; symbols.len()];
+    model.tables_of(first, symbols, &mut tables);
+    for (i, (&symbol, &table)) in symbols.iter().zip(&tables).enumerate().rev() {
+        coders[i % LANES].encode_symbol(symbol, model.tables.get(usize::from(table))?).ok()?;
     }
     let mut payload = Vec::new();
     coders.iter().for_each(|c| payload.extend_from_slice(&c.state().to_le_bytes()));
@@ -92,10 +91,15 @@ pub fn decode(payload: &[u8], first: u64, model: &Model<'_>, out: &mut [u8]) -> 
     let mut states = [0; LANES];
     states.iter_mut().zip(head.as_chunks::<4>().0).for_each(|(s, b)| *s = u32::from_le_bytes(*b));
     let mut coders = lanes(&stack, &states);
-    for (range, table) in model.segments(first..first + out.len() as u64) {
-        for i in range {
-            out[i] = coders[i % LANES].decode_symbol(table).map_err(|_| damaged())?;
-        }
+    let mut tables = vec![0; out.len()];
+    model.first_tables(first, &mut tables);
+    let mut paths = [0; LANES];
+    for (i, o) in out.iter_mut().enumerate() {
+        let path = &mut paths[i % LANES];
+        let table = usize::from(tables[i]) + (*path as usize & (model.trellis.tables() - 1));
+        let table = model.tables.get(table).ok_or_else(damaged)?;
+        *o = coders[i % LANES].decode_symbol(table).map_err(|_| damaged())?;
+        *path = Trellis::next(*path, *o);
     }
     let ended = coders.iter().all(|c| c.state() == INITIAL) && stack.borrow().is_empty() && rest.is_empty();
     if ended { Ok(()) } else { Err(damaged()) }

@@ -2,7 +2,8 @@
 //! both run in parallel.
 
 use super::chunk::{self, Part, Preference};
-use super::{Model, Table, rans};
+use super::rans::{self, Decoder};
+use super::{Kernel, Model, Table, Values};
 use benben_format::{Chunk, Error, ErrorKind, LeafSource, Result, StreamKind, StreamSpec};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -53,7 +54,29 @@ pub fn decode_symbols(
     out: &mut [u8],
 ) -> Result<()> {
     let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
-    decode(source, stream, &spec, range, 1, out, |c, part, out| chunk::decode_symbols(c, part, model, out))
+    let decoder = Decoder::new(model, Kernel::fastest());
+    decode(source, stream, &spec, range, 1, out, |c, part, out| chunk::decode_symbols(c, part, &decoder, out))
+}
+
+/// Decodes symbols `range` of stream `stream` to their values, in one pass.
+///
+/// # Errors
+/// As [`decode_symbols`], and [`InvalidArgument`](ErrorKind::InvalidArgument) for values of another trellis than the
+/// model's.
+pub fn decode_values(
+    source: &dyn LeafSource,
+    stream: usize,
+    range: Range<u64>,
+    model: &Model<'_>,
+    values: &Values,
+    out: &mut [f32],
+) -> Result<()> {
+    values.rows_for(model.trellis)?;
+    let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
+    let decoder = Decoder::new(model, Kernel::fastest());
+    decode(source, stream, &spec, range, 1, out, |c, part, out| {
+        chunk::decode_values(c, part, &decoder, values, out)
+    })
 }
 
 /// Codes unsigned integers, bit-packed per chunk by the widest (or const). A chunk size out of range is brought

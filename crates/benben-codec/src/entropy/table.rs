@@ -17,7 +17,6 @@
 use super::{fit, table_code};
 use benben_format::{Error, Result};
 use std::fmt;
-use std::sync::OnceLock;
 
 /// Sum of the frequencies of a table.
 pub(super) const TOTAL: u32 = 1 << 12;
@@ -43,8 +42,6 @@ pub struct Table {
     freqs: Vec<u16>,
     /// Sum of the frequencies before each symbol.
     starts: Vec<u16>,
-    /// Made when the first chunk is decoded, and kept for the next ones.
-    slots: OnceLock<Box<[u32; TOTAL as usize]>>,
 }
 
 impl Table {
@@ -77,7 +74,7 @@ impl Table {
             starts.push(next);
             next += f;
         }
-        Ok(Self { grid, first, levels, freqs, starts, slots: OnceLock::new() })
+        Ok(Self { grid, first, levels, freqs, starts })
     }
 
     /// One more than the last symbol that has a frequency.
@@ -145,17 +142,15 @@ impl Table {
 
     /// What a decoder looks up for each state modulo 4096: symbol in bits 0 to 7, frequency less 1 in bits 8 to 19,
     /// distance from the symbol's first slot in bits 20 to 31.
-    pub(super) fn slots(&self) -> &[u32; TOTAL as usize] {
-        self.slots.get_or_init(|| {
-            let mut slots = Box::new([0; TOTAL as usize]);
-            for (symbol, (&start, &freq)) in self.starts.iter().zip(&self.freqs).enumerate() {
-                let own = slots.iter_mut().skip(start.into()).take(freq.into());
-                for (offset, slot) in own.enumerate() {
-                    *slot = symbol as u32 | (u32::from(freq) - 1) << 8 | (offset as u32) << 20;
-                }
+    pub(super) fn slots(&self) -> [u32; TOTAL as usize] {
+        let mut slots = [0; TOTAL as usize];
+        for (symbol, (&start, &freq)) in self.starts.iter().zip(&self.freqs).enumerate() {
+            let own = slots.iter_mut().skip(start.into()).take(freq.into());
+            for (offset, slot) in own.enumerate() {
+                *slot = symbol as u32 | (u32::from(freq) - 1) << 8 | (offset as u32) << 20;
             }
-            slots
-        })
+        }
+        slots
     }
 }
 

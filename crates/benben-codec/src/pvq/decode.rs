@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         }
         let mut heads = vec![0u8; (wanted.end - wanted.start) as usize];
         let tables = if self.side.head_bits == 0 { &[][..] } else { &self.side.heads };
-        let model = Model { tables, classes: if tables.is_empty() { &[] } else { &classes }, run: 1 };
+        let model = Model::by_rows(tables, if tables.is_empty() { &[] } else { &classes }, 1);
         decode_symbols(self.source, 3, wanted.clone(), &model, &mut heads)?;
         let classes = &classes[at];
         let mut starts =
@@ -146,13 +146,7 @@ impl<'a> Reader<'a> {
             }
         }
         let mut symbols = vec![0; (groups.end - groups.start) as usize];
-        decode_symbols(
-            self.source,
-            2,
-            groups,
-            &Model { tables: &self.side.gains, classes: &bands, run },
-            &mut symbols,
-        )?;
+        decode_symbols(self.source, 2, groups, &Model::by_rows(&self.side.gains, &bands, run), &mut symbols)?;
         Ok(symbols)
     }
 

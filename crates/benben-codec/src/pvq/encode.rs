@@ -204,12 +204,12 @@ impl<'a> Job<'a> {
         leaf.push(spec, chunks);
         let (spec, chunks) = encode_symbols(&bands.of, &Model::none(), CHUNK_ITEMS)?;
         leaf.push(spec, chunks);
-        let by_band = Model { tables: &side.gains, classes: &bands.of, run: run as u64 };
+        let by_band = Model::by_rows(&side.gains, &bands.of, run as u64);
         let (spec, chunks) = encode_symbols(&symbols, &by_band, self.chunk_groups)?;
         leaf.push(spec, chunks);
         let head = |c: &Code| if head_bits == 0 { 0 } else { (c.index >> tails[usize::from(c.class)]) as u8 };
         let symbols: Vec<u8> = codes.iter().map(head).collect();
-        let by_class = Model { tables: &side.heads, classes: &classes, run: 1 };
+        let by_class = Model::by_rows(&side.heads, &classes, 1);
         let by_class = if head_bits == 0 { Model::none() } else { by_class };
         let (spec, chunks) = encode_symbols(&symbols, &by_class, self.chunk_groups)?;
         leaf.push(spec, chunks);

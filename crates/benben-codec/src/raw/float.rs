@@ -180,7 +180,7 @@ impl Plan {
         let mut push = |(spec, chunks)| leaf.push(spec, chunks);
         push(entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
         push(entropy::encode_symbols(&self.classes, &Model::none(), CHUNK_ITEMS)?);
-        let model = Model { tables: &self.tables, classes: &self.classes, run: self.split.run };
+        let model = Model::by_rows(&self.tables, &self.classes, self.split.run);
         push(entropy::encode_symbols(&self.symbols, &model, chunk_items)?);
         let plane = |p: usize| map_elements(bytes, dtype.size(), |bits| (cut.rest(bits) >> (8 * p)) as u8);
         push(entropy::encode_symbols(&plane(cut.planes()), &Model::none(), chunk_items)?);
@@ -247,7 +247,7 @@ pub(super) fn decode(
     let kinds = kinds.chain(std::iter::repeat_n(StreamKind::Bytes { width: 1 }, cut.planes()));
     let chunk_items = expect_streams(spec, 2, kinds, total)?;
     let classes = classes_of(source, split.run, tables.len(), chunk_items, &elements)?;
-    let model = Model { tables: &tables, classes: &classes, run: split.run };
+    let model = Model::by_rows(&tables, &classes, split.run);
     by_chunk(chunk_items, elements, size, out, |range, out| {
         let n = out.len() / size;
         let (mut symbols, mut planes) = (vec![0; n], vec![vec![0; n]; cut.planes() + 1]);

@@ -24,14 +24,8 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     let runs = if tables.len() > 1 { layout.runs } else { 0 };
     spec.expect_stream(CLASSES, StreamKind::Symbols, runs)?;
     let mut classes = vec![0; runs as usize];
-    entropy::decode_symbols(
-        source,
-        CLASSES,
-        0..runs,
-        &Model { tables: &[], classes: &[], run: 1 },
-        &mut classes,
-    )?;
-    let model = Model { tables: &tables, classes: &classes, run: layout.run_len };
+    entropy::decode_symbols(source, CLASSES, 0..runs, &Model::none(), &mut classes)?;
+    let model = Model::by_rows(&tables, &classes, layout.run_len);
     let mut symbols = vec![0; out.len()];
     entropy::decode_symbols(source, SYMBOLS, range.clone(), &model, &mut symbols)?;
 

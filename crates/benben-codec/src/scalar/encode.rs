@@ -63,11 +63,8 @@ fn write(values: &[f32], shape: &[u64], runs: &Runs, choice: &Choice) -> Result<
     let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);
     let push = |leaf: &mut EncodedLeaf, (spec, chunks)| leaf.push(spec, chunks);
     push(&mut leaf, entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
-    push(
-        &mut leaf,
-        entropy::encode_symbols(&classes, &Model { tables: &[], classes: &[], run: 1 }, CHUNK_ITEMS)?,
-    );
-    let model = Model { tables: &plan.tables, classes: &classes, run: runs.len as u64 };
+    push(&mut leaf, entropy::encode_symbols(&classes, &Model::none(), CHUNK_ITEMS)?);
+    let model = Model::by_rows(&plan.tables, &classes, runs.len as u64);
     push(&mut leaf, entropy::encode_symbols(&symbols, &model, CHUNK_ITEMS)?);
 
     let low: Vec<u64> = match low_bits {

@@ -67,7 +67,7 @@ fn symbols(
         let wanted = &mut bands[first as usize..end as usize];
         decode_symbols(source, 2, first..end, &Model::none(), wanted)?;
     }
-    let model = Model { tables: &side.trits, classes: &bands, run: side.run };
+    let model = Model::by_rows(&side.trits, &bands, side.run);
     decode_symbols(source, 3, elements, &model, trits)
 }
 
@@ -144,7 +144,7 @@ fn values(
 ) -> Result<()> {
     let runs = elements.start / side.level_run..elements.end.div_ceil(side.level_run);
     let mut levels = vec![0u8; (runs.end - runs.start) as usize * 2];
-    let model = Model { tables: &side.levels, classes: &[], run: 1 };
+    let model = Model::by_rows(&side.levels, &[], 1);
     decode_symbols(source, 1, 2 * runs.start..2 * runs.end, &model, &mut levels)?;
     let head = ((runs.start + 1) * side.level_run).min(elements.end) - elements.start;
     let (head, tail) = out.split_at_mut(head as usize);

@@ -91,13 +91,13 @@ pub(super) fn leaf(plane: &Plane, shape: &[u64], run: usize, coder: Coder) -> Re
     };
     let (spec, chunks) = encode_bytes(&side.write()?, 1, CHUNK_ITEMS)?;
     leaf.push(spec, chunks);
-    let model = Model { tables: &side.levels, classes: &[], run: 1 };
+    let model = Model::by_rows(&side.levels, &[], 1);
     let (spec, chunks) = encode_symbols(&plane.levels, &model, CHUNK_ITEMS)?;
     leaf.push(spec, chunks);
     let (spec, chunks) = encode_symbols(&sorted.of, &Model::none(), CHUNK_ITEMS)?;
     leaf.push(spec, chunks);
     let trits: &[u8] = if coder == Coder::Symbols { &plane.trits } else { &[] };
-    let model = Model { tables: &side.trits, classes: &sorted.of, run: run as u64 };
+    let model = Model::by_rows(&side.trits, &sorted.of, run as u64);
     let (spec, chunks) = encode_symbols(trits, &model, CHUNK_ITEMS)?;
     leaf.push(spec, chunks);
     let blocks: Vec<Vec<u16>> = match coder {

@@ -99,7 +99,7 @@ pub(crate) fn raw_float(
     let mut leaf = leaf("raw", dtype, shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(classes, &Model::none(), CHUNK)?);
-    let model = Model { tables: &tables, classes, run: run as u64 };
+    let model = Model::by_rows(&tables, classes, run as u64);
     push(&mut leaf, encode_symbols(&symbols, &model, chunk)?);
     let plane = |p: u32| -> Vec<u8> { rest.iter().map(|r| (r >> (8 * p)) as u8).collect() };
     push(&mut leaf, encode_symbols(&plane(low / 8), &Model::none(), chunk)?);
@@ -140,7 +140,7 @@ pub(crate) fn scalar(s: &Scalar<'_>) -> Result<EncodedLeaf> {
     let mut leaf = leaf("scalar", Dtype::F32, s.shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(s.classes, &Model::none(), CHUNK)?);
-    let model = Model { tables: &tables, classes: s.classes, run: run as u64 };
+    let model = Model::by_rows(&tables, s.classes, run as u64);
     push(&mut leaf, encode_symbols(&symbols, &model, s.chunk)?);
     // Where all integers fit, 255 is a symbol like the others.
     let any = s.integers.iter().any(|&q| zigzag(q >> s.low_bits) > 255);

@@ -84,9 +84,9 @@ pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
     let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim}))?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(p.bands, &Model::none(), CHUNK)?);
-    let model = Model { tables: &gains, classes: p.bands, run: p.run as u64 };
+    let model = Model::by_rows(&gains, p.bands, p.run as u64);
     push(&mut leaf, encode_symbols(&symbols, &model, p.chunk)?);
-    let model = Model { tables: &heads, classes: if p.head_bits == 0 { &[] } else { &classes }, run: 1 };
+    let model = Model::by_rows(&heads, if p.head_bits == 0 { &[] } else { &classes }, 1);
     push(&mut leaf, encode_symbols(&head_symbols, &model, p.chunk)?);
 
     let (mut starts, mut words) = (Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ pub(crate) fn rvq(shape: &[u64], dim: u8, groups: u16, stages: &[Stage<'_>]) -> 
     let mut leaf = leaf("rvq", Dtype::F32, shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     for (stage, tables) in stages.iter().zip(&models) {
-        let model = Model { tables, classes: &[], run: 1 };
+        let model = Model::by_rows(tables, &[], 1);
         push(&mut leaf, encode_symbols(stage.symbols, &model, CHUNK)?);
     }
     Ok(leaf)
@@ -192,7 +192,7 @@ pub(crate) fn ternary(t: &Ternary<'_>, dictionary: bool) -> Result<EncodedLeaf> 
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(t.levels, &Model::single(&level_table), CHUNK)?);
     let (mut starts, mut codewords) = (Vec::new(), Vec::new());
-    let model = Model { tables: &trit_tables, classes: t.bands, run: t.run as u64 };
+    let model = Model::by_rows(&trit_tables, t.bands, t.run as u64);
     if dictionary {
         let strings = strings();
         for (b, block) in t.trits.chunks(t.run).enumerate() {
