@@ -65,7 +65,9 @@
 mod codebook;
 mod decode;
 mod encode;
+mod envelope;
 mod grid;
+mod kernel;
 mod kmeans;
 mod layout;
 mod plan;
