@@ -3,6 +3,7 @@
 use super::codebook::{Codebook, LANES, Lookup};
 use super::envelope::Envelope;
 use super::kernel::{Least, Scorer, bound};
+use super::settings::MAX_STAGES;
 use rayon::prelude::*;
 
 /// Widest beam.
@@ -39,21 +40,23 @@ struct Step {
     at: u32,
 }
 
+/// Codes of one path; [`MAX_STAGES`] of them, so that a copy is one register.
+type Path = [u8; MAX_STAGES];
+
 /// Buffers of one task.
 struct Beam {
     width: usize,
-    stages: usize,
     scores: Vec<[f32; LANES]>,
     found: Vec<u32>,
     query: Vec<f32>,
     cost: Vec<f32>,
     residual: Vec<f32>,
-    path: Vec<u8>,
+    path: [Path; MAX_BEAM],
     next_residual: Vec<f32>,
-    next_path: Vec<u8>,
 }
 
 /// What scores of codewords are asked with.
+#[inline(always)]
 fn ask(query: &mut [f32], r: &[f32], w: &[f32]) {
     if w.is_empty() {
         query.iter_mut().zip(r).for_each(|(q, r)| *q = -2.0 * r);
@@ -65,22 +68,21 @@ fn ask(query: &mut [f32], r: &[f32], w: &[f32]) {
 }
 
 impl Beam {
-    fn new(dim: usize, stages: usize, width: usize, weighted: bool, blocks: usize) -> Self {
+    fn new(dim: usize, width: usize, weighted: bool, blocks: usize) -> Self {
         Self {
             width,
-            stages,
             scores: vec![[0.0; LANES]; width * blocks],
-            found: vec![0; width * blocks * LANES + 1],
+            found: vec![0; (width * blocks + 1) * LANES],
             query: vec![0.0; if weighted { 2 * dim } else { dim }],
-            cost: Vec::new(),
+            cost: Vec::with_capacity(width),
             residual: vec![0.0; width * dim],
-            path: vec![0; width * stages],
+            path: [[0; MAX_STAGES]; MAX_BEAM],
             next_residual: vec![0.0; width * dim],
-            next_path: vec![0; width * stages],
         }
     }
 
     /// The best steps from all paths to this stage, the best first.
+    #[inline(always)]
     fn steps(&mut self, scorer: &Scorer<'_>, dim: usize, w: &[f32], width: usize) -> ([Step; MAX_BEAM], usize) {
         let blocks = scorer.blocks();
         let mut best = [Step { cost: f32::INFINITY, at: 0 }; MAX_BEAM];
@@ -105,43 +107,64 @@ impl Beam {
         for &at in &self.found[..found] {
             let cost = flat[at as usize];
             if cost < best[width - 1].cost {
-                let place = best[..width].partition_point(|b| b.cost <= cost);
-                best[place..width].rotate_right(1);
+                let mut place = width - 1;
+                while place > 0 && cost < best[place - 1].cost {
+                    best[place] = best[place - 1];
+                    place -= 1;
+                }
                 best[place] = Step { cost, at };
             }
         }
         (best, found.min(width))
     }
 
-    /// Codes of the vector `x`; its residual is left in `self.residual[.. dim]`.
-    fn run(&mut self, x: &[f32], w: &[f32], books: &[Codebook], scorers: &[Scorer<'_>], codes: &mut [u8]) {
-        let dim = x.len();
+    /// Codes of the vector `x`; its residual is left in `self.residual[.. dim]`. `D` is its dimension, or 0.
+    fn run<const D: usize>(&mut self, x: &[f32], w: &[f32], books: &[Codebook], scorers: &[Scorer<'_>]) {
+        let dim = if D == 0 { x.len() } else { D };
         self.cost.clear();
         self.cost.push(0.0);
-        self.residual[..dim].copy_from_slice(x);
+        self.residual[..dim].copy_from_slice(&x[..dim]);
         for (stage, (book, scorer)) in books.iter().zip(scorers).enumerate() {
             // Only the best path of the last stage is of use.
-            let width = if stage + 1 == self.stages { 1 } else { self.width };
+            let width = if stage + 1 == books.len() { 1 } else { self.width };
             let (best, kept) = self.steps(scorer, dim, w, width);
-            let padded = scorer.blocks() * LANES;
+            let padded = scorer.blocks() as u32 * LANES as u32;
+            let before = self.path;
             self.cost.clear();
             for (i, step) in best[..kept].iter().enumerate() {
-                let parent = step.at as usize / padded;
-                let symbol = step.at as usize % padded;
+                let (parent, symbol) = ((step.at / padded) as usize, (step.at % padded) as usize);
                 self.cost.push(step.cost);
                 let to = &mut self.next_residual[i * dim..][..dim];
                 let from = &self.residual[parent * dim..][..dim];
-                for ((t, f), c) in to.iter_mut().zip(from).zip(book.word(symbol)) {
+                let word = &book.words[symbol * dim..][..dim];
+                for ((t, f), c) in to.iter_mut().zip(from).zip(word) {
                     *t = f - c;
                 }
-                let path = &mut self.next_path[i * self.stages..][..self.stages];
-                path.copy_from_slice(&self.path[parent * self.stages..][..self.stages]);
-                path[stage] = symbol as u8;
+                self.path[i] = before[parent];
+                self.path[i][stage] = symbol as u8;
             }
             std::mem::swap(&mut self.residual, &mut self.next_residual);
-            std::mem::swap(&mut self.path, &mut self.next_path);
         }
-        codes.copy_from_slice(&self.path[..self.stages]);
+    }
+
+    /// Codes and residuals of all vectors of a block; `residuals` begin as the values.
+    fn block<const D: usize>(
+        &mut self,
+        w: &[f32],
+        books: &[Codebook],
+        scorers: &[Scorer<'_>],
+        codes: &mut [u8],
+        residuals: &mut [f32],
+    ) {
+        let (dim, stages) = (books[0].dim, books.len());
+        for (i, (codes, r)) in
+            codes.chunks_exact_mut(stages).zip(residuals.chunks_exact_mut(dim)).enumerate()
+        {
+            let w = if w.is_empty() { w } else { &w[i * dim..][..dim] };
+            self.run::<D>(r, w, books, scorers);
+            codes.copy_from_slice(&self.path[0][..stages]);
+            r.copy_from_slice(&self.residual[..dim]);
+        }
     }
 }
 
@@ -208,13 +231,13 @@ pub(super) fn search(
                 Finders::Scorers(scorers) if width > 1 => scorers,
                 _ => return greedy(w, books, &finders, codes, residuals),
             };
-            let mut task = Beam::new(dim, stages, width, weighted, blocks);
-            for (i, (codes, r)) in
-                codes.chunks_exact_mut(stages).zip(residuals.chunks_exact_mut(dim)).enumerate()
-            {
-                let w = if w.is_empty() { w } else { &w[i * dim..][..dim] };
-                task.run(r, w, books, scorers, codes);
-                r.copy_from_slice(&task.residual[..dim]);
+            let mut task = Beam::new(dim, width, weighted, blocks);
+            match dim {
+                2 => task.block::<2>(w, books, scorers, codes, residuals),
+                4 => task.block::<4>(w, books, scorers, codes, residuals),
+                8 => task.block::<8>(w, books, scorers, codes, residuals),
+                16 => task.block::<16>(w, books, scorers, codes, residuals),
+                _ => task.block::<0>(w, books, scorers, codes, residuals),
             }
         },
     );
