@@ -289,7 +289,7 @@ pub(super) fn bound(least: &[f32; LANES], count: usize) -> f32 {
         }
         half /= 2;
     }
-    folded[..2 * half].iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v))
+    folded[..count.next_power_of_two()].iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v))
 }
 
 #[cfg(test)]
