@@ -4,6 +4,7 @@
 //! Gauss-Seidel on the least-squares problem of all codebooks, the codes given (as in AQLM and LSQ).
 
 use super::codebook::Codebook;
+use super::mapped::Map;
 use super::random::Random;
 use super::search::Vectors;
 use rayon::prelude::*;
@@ -100,13 +101,13 @@ pub(super) fn count(codes: &[u8], stages: usize, stage: usize, size: usize) -> V
 }
 
 /// Moves each codeword of `stage` to where the squared error of its vectors is least, all other stages as they
-/// are, and keeps `residuals` true. Codewords without vectors stay.
+/// are, and keeps `residuals` true. Codewords without vectors stay. Where there is a `map`, all move together.
 pub(super) fn recentre(
     vectors: &Vectors<'_>,
     codes: &[u8],
     stages: usize,
     stage: usize,
-    book: &mut Codebook,
+    (book, map): (&mut Codebook, Option<&mut Map>),
     residuals: &mut [f32],
 ) {
     let dim = vectors.dim;
@@ -140,15 +141,20 @@ pub(super) fn recentre(
         total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
     }
     let (value, weight) = total.split_at(entries);
-    let mut moved = vec![0.0f32; entries];
-    for (e, (word, moved)) in book.words.iter_mut().zip(&mut moved).enumerate() {
-        let weight = weight[if vectors.weights.is_empty() { e / dim * dim } else { e }];
-        if weight > 0.0 {
-            let before = *word;
-            *word += (value[e] / weight) as f32;
-            *moved = *word - before;
+    let weighted = !vectors.weights.is_empty();
+    let before = book.words.clone();
+    if let Some(map) = map {
+        map.fit(value, weight, weighted);
+        book.words = map.words();
+    } else {
+        for (e, word) in book.words.iter_mut().enumerate() {
+            let weight = weight[if weighted { e } else { e / dim * dim }];
+            if weight > 0.0 {
+                *word += (value[e] / weight) as f32;
+            }
         }
     }
+    let moved: Vec<f32> = book.words.iter().zip(&before).map(|(now, before)| now - before).collect();
     residuals.par_chunks_mut(BLOCK * dim).enumerate().for_each(|(block, residuals)| {
         let codes = codes[block * BLOCK * stages..].iter().skip(stage).step_by(stages);
         for (r, &code) in residuals.chunks_exact_mut(dim).zip(codes) {
@@ -182,7 +188,7 @@ mod tests {
         let vectors = Vectors { dim: 1, values: &values, weights: &weights };
         let mut book = Codebook { dim: 1, words: vec![0.0, 0.0, 7.0] };
         let mut residuals = values.to_vec();
-        recentre(&vectors, &[0, 0, 1, 1], 1, 0, &mut book, &mut residuals);
+        recentre(&vectors, &[0, 0, 1, 1], 1, 0, (&mut book, None), &mut residuals);
         assert_eq!(book.words, [1.5, 4.0, 7.0]);
         assert_eq!(residuals, [-0.5, 1.5, 6.0, -6.0]);
         assert_eq!(distortion(&residuals, &weights), 75.0);

@@ -70,6 +70,7 @@ mod grid;
 mod kernel;
 mod kmeans;
 mod layout;
+mod mapped;
 mod plan;
 mod random;
 mod search;
@@ -91,7 +92,7 @@ pub const CODEC: &str = "rvq";
 pub const VERSION: u16 = 1;
 
 /// Parameters of the leaf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Elements of a vector, at least 1.
@@ -100,4 +101,7 @@ pub struct Params {
     pub groups: u16,
     /// Stages of each group, at least 1.
     pub stages: u8,
+    /// Whether all codebooks are stored as a seed and a linear map.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mapped: bool,
 }

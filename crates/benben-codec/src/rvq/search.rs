@@ -83,7 +83,13 @@ impl Beam {
 
     /// The best steps from all paths to this stage, the best first.
     #[inline(always)]
-    fn steps(&mut self, scorer: &Scorer<'_>, dim: usize, w: &[f32], width: usize) -> ([Step; MAX_BEAM], usize) {
+    fn steps(
+        &mut self,
+        scorer: &Scorer<'_>,
+        dim: usize,
+        w: &[f32],
+        width: usize,
+    ) -> ([Step; MAX_BEAM], usize) {
         let blocks = scorer.blocks();
         let mut best = [Step { cost: f32::INFINITY, at: 0 }; MAX_BEAM];
         if width == 1 {
@@ -97,7 +103,9 @@ impl Beam {
             return (best, 1);
         }
         let mut least = [f32::INFINITY; LANES];
-        for (parent, (&cost, scores)) in self.cost.iter().zip(self.scores.chunks_exact_mut(blocks)).enumerate() {
+        for (parent, (&cost, scores)) in
+            self.cost.iter().zip(self.scores.chunks_exact_mut(blocks)).enumerate()
+        {
             ask(&mut self.query, &self.residual[parent * dim..][..dim], w);
             scorer.scores(&self.query, cost, scores, &mut least);
         }
@@ -157,8 +165,7 @@ impl Beam {
         residuals: &mut [f32],
     ) {
         let (dim, stages) = (books[0].dim, books.len());
-        for (i, (codes, r)) in
-            codes.chunks_exact_mut(stages).zip(residuals.chunks_exact_mut(dim)).enumerate()
+        for (i, (codes, r)) in codes.chunks_exact_mut(stages).zip(residuals.chunks_exact_mut(dim)).enumerate()
         {
             let w = if w.is_empty() { w } else { &w[i * dim..][..dim] };
             self.run::<D>(r, w, books, scorers);
@@ -180,7 +187,8 @@ fn greedy(w: &[f32], books: &[Codebook], finders: &Finders<'_>, codes: &mut [u8]
             }
             Finders::Scorers(all) => {
                 let rows = queries.len() / found.len().max(1);
-                for (i, (q, r)) in queries.chunks_exact_mut(rows).zip(residuals.chunks_exact(dim)).enumerate() {
+                for (i, (q, r)) in queries.chunks_exact_mut(rows).zip(residuals.chunks_exact(dim)).enumerate()
+                {
                     ask(q, r, if w.is_empty() { w } else { &w[i * dim..][..dim] });
                 }
                 all[stage].nearest(&queries, &mut found);
