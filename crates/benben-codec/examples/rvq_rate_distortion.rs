@@ -65,13 +65,15 @@ fn small() -> Result<()> {
             for bits in [1.0, 2.0, 3.0] {
                 let mut text = format!("{name:16} {elements:6} elements, {bits} bits:");
                 for mapped in [Some(false), Some(true), None] {
+                    let from = Instant::now();
                     let settings =
                         rvq::Settings { mapped, ..rvq::Settings::new(Target::BitsPerWeight(bits)) };
                     let (leaf, fit) = rvq::encode(&values[..elements], &[elements as u64 / 8, 8], &settings)?;
                     let params: rvq::Params = leaf.spec.params()?;
                     let form = if params.mapped { "mapped" } else { "plain" };
                     let (bits, db) = (fit.bits_per_weight, fit.db_above_gaussian_bound());
-                    text += &format!("  {bits:.3} {db:6.2} dB ({form}, dim {})", params.dim);
+                    let ms = from.elapsed().as_millis();
+                    text += &format!("  {bits:.3} {db:6.2} dB ({form}, dim {}, {ms} ms)", params.dim);
                 }
                 println!("{text}");
             }

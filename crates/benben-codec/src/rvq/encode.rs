@@ -38,7 +38,9 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
     };
     let mut best: Option<(f64, EncodedLeaf, Fit)> = None;
     let mut spare = 0.0;
+    let mut settings = *settings;
     for _ in 0..ATTEMPTS {
+        let settings = &mut settings;
         let choices = trial::choose(settings, |dim| layout(dim).ok(), gather, goal.with_spare(spare));
         let mut now: Option<(f64, EncodedLeaf, Fit)> = None;
         for chosen in choices {
@@ -65,11 +67,17 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
             break;
         };
         let missing = now.0;
+        let mapped = now.1.spec.params::<Params>()?.mapped;
         if best.as_ref().is_none_or(|b| missing.abs() < b.0.abs()) {
             best = Some(now);
         }
         if missing <= tolerance {
             break;
+        }
+        if settings.mapped.is_none() && mapped {
+            // What maps of noise cannot reach, outliers above all, words may reach without bits to spare.
+            settings.mapped = Some(false);
+            continue;
         }
         spare += 0.2 + 1.5 * missing;
     }

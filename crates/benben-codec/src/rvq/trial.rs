@@ -16,7 +16,7 @@ const GRID_STEPS: usize = 3;
 /// real matrices were seen to give back.
 const MARGIN: f64 = 2.0;
 /// dB that a trial may be wrong by between mapped and plain codebooks: both code the tensor where they are nearer.
-const NEAR: f64 = 1.0;
+const NEAR: f64 = 0.5;
 /// Where the codebooks of the whole tensor will lie between what those of the sample reach on it and elsewhere.
 const SEEN_LESS: f64 = 0.9;
 /// The winner of the trial, and codebooks to go on with.
