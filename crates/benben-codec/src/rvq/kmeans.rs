@@ -100,19 +100,18 @@ pub(super) fn count(codes: &[u8], stages: usize, stage: usize, size: usize) -> V
     counts
 }
 
-/// Moves each codeword of `stage` to where the squared error of its vectors is least, all other stages as they
-/// are, and keeps `residuals` true. Codewords without vectors stay. Where there is a `map`, all move together.
-pub(super) fn recentre(
+/// For each entry of the `size` codewords of `stage`, the weighted sum of what `residuals` are left of its vectors, then
+/// for each the sum of weights; where all elements weigh 1, only that of the first entry of each codeword.
+pub(super) fn sums(
     vectors: &Vectors<'_>,
     codes: &[u8],
     stages: usize,
     stage: usize,
-    (book, map): (&mut Codebook, Option<&mut Map>),
-    residuals: &mut [f32],
-) {
+    size: usize,
+    residuals: &[f32],
+) -> Vec<f64> {
     let dim = vectors.dim;
-    let entries = book.words.len();
-    // For each block the weighted sums of residuals, then the sums of weights.
+    let entries = size * dim;
     let sums: Vec<Vec<f64>> = residuals
         .par_chunks(BLOCK * dim)
         .enumerate()
@@ -140,7 +139,37 @@ pub(super) fn recentre(
     for sum in &sums {
         total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
     }
-    let (value, weight) = total.split_at(entries);
+    total
+}
+
+/// Moves each codeword by the mean of what is left of its vectors, of which there are `seen` ones besides those of the
+/// unweighted `sums`; of these, `kept` count.
+pub(super) fn nudge(book: &mut Codebook, sums: &[f64], seen: &mut [f64], kept: f64) {
+    let (dim, entries) = (book.dim, book.words.len());
+    for (e, word) in book.words.iter_mut().enumerate() {
+        let at = e / dim * dim;
+        if e == at {
+            seen[at] = kept * seen[at] + sums[entries + at];
+        }
+        if seen[at] > 0.0 {
+            *word += (sums[e] / seen[at]) as f32;
+        }
+    }
+}
+
+/// Moves each codeword of `stage` to where the squared error of its vectors is least, all other stages as they
+/// are, and keeps `residuals` true. Codewords without vectors stay. Where there is a `map`, all move together.
+pub(super) fn recentre(
+    vectors: &Vectors<'_>,
+    codes: &[u8],
+    stages: usize,
+    stage: usize,
+    (book, map): (&mut Codebook, Option<&mut Map>),
+    residuals: &mut [f32],
+) {
+    let dim = vectors.dim;
+    let total = sums(vectors, codes, stages, stage, book.len(), residuals);
+    let (value, weight) = total.split_at(book.words.len());
     let weighted = !vectors.weights.is_empty();
     let before = book.words.clone();
     if let Some(map) = map {

@@ -20,9 +20,9 @@ pub struct Settings<'a> {
     pub mapped: Option<bool>,
     /// Paths that the search keeps, 1 (greedy) to 8. Time grows in proportion.
     pub beam: u8,
-    /// Rounds of joint training over the sample, at least 1.
+    /// Rounds of joint training, at least 1, each on a sample of its own; a pass over everything follows.
     pub iterations: u16,
-    /// Most elements that codebooks are trained on.
+    /// Most elements of such a sample.
     pub sample: usize,
     /// Seed of the sample and of the first codewords.
     pub seed: u64,

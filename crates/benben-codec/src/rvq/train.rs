@@ -276,9 +276,10 @@ pub(super) struct Trained {
 const GAIN: f64 = 0.25;
 const AHEAD: f64 = 4.0;
 
-/// All stages together: search, refit, prices, and `lambda` steered to the goal, `rounds` times.
-pub(super) fn jointly(
-    data: &[Data],
+/// All stages together: search, refit, prices, and `lambda` steered to the goal, `rounds` times, each on the vectors that
+/// `draw` gives: the same, or a batch of many.
+pub(super) fn jointly<D: AsRef<[Data]>>(
+    mut draw: impl FnMut() -> D,
     mut groups: Vec<Quantizer>,
     goal: Goal,
     mut lambda: f64,
@@ -289,7 +290,8 @@ pub(super) fn jointly(
     let mut before: Option<Reached> = None;
     for _ in 0..rounds.max(1) {
         reached = Reached::default();
-        for (data, quantizer) in data.iter().zip(&mut groups) {
+        let data = draw();
+        for (data, quantizer) in data.as_ref().iter().zip(&mut groups) {
             let mut coded = quantizer.search(data, lambda, beam);
             let counts = quantizer.counts(&coded);
             quantizer.refit(data, &mut coded);

@@ -78,7 +78,7 @@ fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, g
     let mut train = |expected: f64, rounds: usize| {
         let groups = plan.start(data, &sample, expected, &mut random);
         let lambda = HIGH_RATE_SLOPE * expected;
-        train::jointly(&sample, groups, goal, lambda, rounds, settings.beam.into())
+        train::jointly(|| &sample[..], groups, goal, lambda, rounds, settings.beam.into())
     };
     // The rate of a grid is set by its step, which lambda cannot make up for.
     let steps = if plan.is_grid() { GRID_STEPS } else { 0 };

@@ -54,7 +54,10 @@ impl Whole<'_> {
         } else {
             (trained.groups, trained.lambda)
         };
-        let trained = train::jointly(&sample, groups, goal, lambda, rounds, beam);
+        // Every round has a batch of its own, as minibatch k-means has: together they see `rounds` times as much, for the
+        // time of one sample. The exact pass over everything is that of `store`.
+        let draw = || trial::sample(self.data, self.settings.sample, &mut random);
+        let trained = train::jointly(draw, groups, goal, lambda, rounds, beam);
         let mut lambda = trained.lambda;
         let mut stages = Vec::new();
         for (data, mut quantizer) in self.data.iter().zip(trained.groups) {
