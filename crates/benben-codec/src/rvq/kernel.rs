@@ -31,6 +31,9 @@ impl Least {
     }
 }
 
+/// Scores, or anything else, of a block of codewords.
+type Lanes = [f32; LANES];
+
 /// The loops for one instruction set and one size of query.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
@@ -39,7 +42,7 @@ pub(super) struct Kernels {
     /// `(book, query, base, first block, least)`: takes `base` + the scores of one query into `least`.
     pub(super) reduce: unsafe fn(&Lookup, &[f32], f32, u32, &mut Least),
     /// `(book, query, base, scores, least)`: `base` + the scores of one query, and the least of each lane.
-    pub(super) scores: unsafe fn(&Lookup, &[f32], f32, &mut [[f32; LANES]], &mut [f32; LANES]),
+    pub(super) scores: unsafe fn(&Lookup, &[f32], f32, &mut [Lanes], &mut Lanes),
     /// `(scores, bound, found)`: numbers of the scores that are finite and at most `bound`, ascending; how many. `found`
     /// has room for a block more than there are.
     pub(super) below: unsafe fn(&[[f32; LANES]], f32, &mut [u32]) -> usize,

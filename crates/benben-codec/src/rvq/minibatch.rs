@@ -81,7 +81,7 @@ impl Codebooks {
     pub fn error(&self, values: &[f32], beam: u8) -> Result<f64> {
         let dim = self.stages[0].dim;
         let beam = usize::from(beam);
-        if values.len() % dim != 0 || !(1..=search::MAX_BEAM).contains(&beam) {
+        if !values.len().is_multiple_of(dim) || !(1..=search::MAX_BEAM).contains(&beam) {
             let len = values.len();
             return Err(Error::invalid(format!("rvq: {len} elements in vectors of {dim}, beam {beam}")));
         }
@@ -116,7 +116,7 @@ pub fn train_codebooks(values: &[f32], dim: u8, sizes: &[u16], training: &Traini
         && sizes.iter().all(|size| (1..=256).contains(size))
         && training.batch > 0;
     let dim = usize::from(dim);
-    if !good || values.is_empty() || values.len() % dim != 0 {
+    if !good || values.is_empty() || !values.len().is_multiple_of(dim) {
         return Err(Error::invalid(format!(
             "rvq: codebooks of {sizes:?} words of {dim} from {} elements in batches of {}",
             values.len(),
