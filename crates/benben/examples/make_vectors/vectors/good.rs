@@ -278,8 +278,14 @@ fn rvq_pack() -> Result<Vec<u8>> {
     // One group of three stages over vectors of 4 that cross rows; 225 elements, the last vector cut.
     let books = [codewords(1, 16, 4, 100), codewords(2, 5, 4, 40), codewords(3, 1, 4, 1 << 23)];
     let codes = [symbols(1, 57, 16), symbols(2, 57, 5), symbols(3, 57, 1)];
-    let stage =
-        |i: usize, step, rice, tabled| Stage { step, rice, words: &books[i], tabled, symbols: &codes[i] };
+    let stage = |i: usize, step, rice, tabled| Stage {
+        step,
+        rice,
+        words: &books[i],
+        noise: None,
+        tabled,
+        symbols: &codes[i],
+    };
     let stages =
         [stage(0, 0.01, [4, 6], true), stage(1, 0.003, [0, 5], false), stage(2, 1e-9, [20, 24], false)];
     let one = rvq(&[15, 15], 4, 1, &stages)?;
@@ -288,10 +294,34 @@ fn rvq_pack() -> Result<Vec<u8>> {
     let books: Vec<_> = (0..6).map(|s| codewords(10 + s, 8, 2, 30)).collect();
     let codes: Vec<_> = (0..6).map(|s| symbols(10 + s, counts[s as usize / 2], 8)).collect();
     let stages: Vec<Stage<'_>> = (0..6)
-        .map(|s| Stage { step: 0.25, rice: [2, 4], words: &books[s], tabled: s % 2 == 0, symbols: &codes[s] })
+        .map(|s| Stage {
+            step: 0.25,
+            rice: [2, 4],
+            words: &books[s],
+            noise: None,
+            tabled: s % 2 == 0,
+            symbols: &codes[s],
+        })
         .collect();
     let grouped = rvq(&[3, 4, 14], 2, 3, &stages)?;
-    pack([leaf("one-group", Dtype::F32, &[15, 15], one), leaf("groups", Dtype::F32, &[3, 4, 14], grouped)])
+    // Two stages that map noise: one of 200 words by small integers, one of 3 by integers whose sums f32 rounds.
+    let maps = [codewords(20, 4, 4, 30), codewords(21, 4, 4, 1 << 23)];
+    let codes = [symbols(20, 57, 200), symbols(21, 57, 3)];
+    let stage = |i: usize, step, rice, noise, tabled| Stage {
+        step,
+        rice,
+        words: &maps[i],
+        noise: Some(noise),
+        tabled,
+        symbols: &codes[i],
+    };
+    let stages = [stage(0, 1e-4, [0, 5], (300, 200), true), stage(1, 1e-12, [0, 24], (u64::MAX, 3), false)];
+    let mapped = rvq(&[15, 15], 4, 1, &stages)?;
+    pack([
+        leaf("one-group", Dtype::F32, &[15, 15], one),
+        leaf("groups", Dtype::F32, &[3, 4, 14], grouped),
+        leaf("mapped", Dtype::F32, &[15, 15], mapped),
+    ])
 }
 
 fn ternary_pack() -> Result<Vec<u8>> {

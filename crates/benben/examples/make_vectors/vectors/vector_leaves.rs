@@ -112,7 +112,10 @@ pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
 pub(crate) struct Stage<'a> {
     pub(crate) step: f32,
     pub(crate) rice: [u32; 2],
+    /// Sorted codewords; rows of the map where there is `noise`.
     pub(crate) words: &'a [Vec<i32>],
+    /// Seed and number of codewords of a mapped codebook.
+    pub(crate) noise: Option<(u64, u8)>,
     pub(crate) tabled: bool,
     /// Symbols of its group's vectors.
     pub(crate) symbols: &'a [u8],
@@ -132,15 +135,20 @@ fn put_rice(bits: &mut BitWriter<'_>, value: u32, r: u32) {
 pub(crate) fn rvq(shape: &[u64], dim: u8, groups: u16, stages: &[Stage<'_>]) -> Result<EncodedLeaf> {
     let (mut side, mut models) = (SideWriter::new(), Vec::new());
     for stage in stages {
-        side.u8((stage.words.len() - 1) as u8);
+        let size = stage.noise.map_or(stage.words.len(), |n| n.1.into());
+        side.u8((size - 1) as u8);
         side.f32(stage.step);
-        stage.rice.iter().for_each(|&r| side.u8(r as u8));
+        match stage.noise {
+            None => side.u8(stage.rice[0] as u8),
+            Some((seed, _)) => side.varint(seed),
+        }
+        side.u8(stage.rice[1] as u8);
         let mut bytes = Vec::new();
         let mut bits = BitWriter::new(&mut bytes);
         for (w, word) in stage.words.iter().enumerate() {
             for (i, &entry) in word.iter().enumerate() {
                 match w.checked_sub(1) {
-                    Some(before) if i == 0 => {
+                    Some(before) if i == 0 && stage.noise.is_none() => {
                         put_rice(&mut bits, entry.abs_diff(stage.words[before][0]), stage.rice[0]);
                     }
                     _ => put_rice(&mut bits, zigzag(entry), stage.rice[1]),
@@ -154,7 +162,11 @@ pub(crate) fn rvq(shape: &[u64], dim: u8, groups: u16, stages: &[Stage<'_>]) -> 
         models.push(tables);
     }
     let per_group = stages.len() / usize::from(groups);
-    let params = cbor!({"dim" => dim, "groups" => groups, "stages" => per_group as u64});
+    let params = if stages.iter().any(|s| s.noise.is_some()) {
+        cbor!({"dim" => dim, "groups" => groups, "stages" => per_group as u64, "mapped" => true})
+    } else {
+        cbor!({"dim" => dim, "groups" => groups, "stages" => per_group as u64})
+    };
     let mut leaf = leaf("rvq", Dtype::F32, shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     for (stage, tables) in stages.iter().zip(&models) {

@@ -277,13 +277,26 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     dim.spec.params = cbor!({"dim" => 33}).map_err(|e| Error::invalid(e.to_string()))?;
 
     let book = [vec![-3, 1], vec![2, 0]];
-    let stage = Stage { step: 0.5, rice: [2, 1], words: &book, tabled: false, symbols: &[1, 2] };
+    let stage = Stage { step: 0.5, rice: [2, 1], words: &book, noise: None, tabled: false, symbols: &[1, 2] };
     let good = Stage { symbols: &[1, 0], ..stage };
     let mut extra = rvq(&[4], 2, 1, &[good])?;
     push(&mut extra, symbols_of(&[0, 0])?);
     let zero = Stage { step: 0.0, ..good };
     let entry = [vec![0, (1 << 23) + 1], vec![2, 0]];
-    let large = Stage { step: 0.5, rice: [2, 20], words: &entry, tabled: false, symbols: &[1, 0] };
+    let large = Stage { rice: [2, 20], words: &entry, ..good };
+    let endless = Stage { step: f32::MAX, ..good };
+    let mut heavy = rvq(&[4], 2, 1, &[good])?;
+    // One byte more than codebooks of one stage of two vectors of two elements may take.
+    let (spec, chunks) = encode_bytes(&[0; 67], 1, 1 << 18)?;
+    (heavy.spec.streams[0], heavy.chunks[0]) = (spec, chunks);
+    let mapped = Stage { noise: Some((0, 2)), ..good };
+    let mut seed = rvq(&[4], 2, 1, &[mapped])?;
+    let mut form = rvq(&[4], 2, 1, &[mapped])?;
+    form.spec.params = cbor!({"dim" => 2, "groups" => 1, "stages" => 1, "mapped" => 1})
+        .map_err(|e| benben::Error::invalid(e.to_string()))?;
+    // The seed in one byte more than it needs.
+    let (spec, chunks) = encode_bytes(&[1, 0, 0, 0, 0x3f, 0x80, 0, 1, 0x9b, 1, 0], 1, 1 << 18)?;
+    (seed.spec.streams[0], seed.chunks[0]) = (spec, chunks);
 
     let t = Ternary {
         shape: &[2, 3],
@@ -324,6 +337,10 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("rvq-stream", CORRUPTION, "a stream too many", of_leaf(extra)?),
         read("rvq-step", CORRUPTION, "a step of 0", of_leaf(rvq(&[4], 2, 1, &[zero])?)?),
         read("rvq-entry", CORRUPTION, "an entry above 2^23", of_leaf(rvq(&[4], 2, 1, &[large])?)?),
+        read("rvq-range", CORRUPTION, "a codeword that is infinite", of_leaf(rvq(&[4], 2, 1, &[endless])?)?),
+        read("rvq-side", CORRUPTION, "more side information than two vectors warrant", of_leaf(heavy)?),
+        read("rvq-seed", CORRUPTION, "a seed with a needless byte", of_leaf(seed)?),
+        read("rvq-mapped", CORRUPTION, "a form that is no truth value", of_leaf(form)?),
         read("ternary-trit", CORRUPTION, "a trit of 3", of_leaf(ternary(&t, false)?)?),
         read("ternary-unit", CORRUPTION, "a unit of 0", of_leaf(ternary(&unit, false)?)?),
         read("ternary-start", CORRUPTION, "a block that begins past the codewords", of_leaf(over_end)?),
