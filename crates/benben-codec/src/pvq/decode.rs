@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
             class_of: side.grid.class_of_symbol(),
             tails: side.tail_bits(&pyramid),
             side,
-            pyramid,
+            pyramid: pyramid.with_tables(),
         })
     }
 
@@ -211,29 +211,33 @@ impl<'a> Reader<'a> {
         out: &mut [f32],
     ) -> Result<()> {
         let grid = &self.side.grid;
+        let pulses: Vec<usize> =
+            (0..=grid.classes.len() as u8).map(|class| usize::from(grid.pulses(class))).collect();
         let mut at = 0;
+        // Zeros past the group, so that sums and products have a length that the compiler knows.
         let mut point = [0i16; MAX_DIM];
+        let mut values = [0f32; MAX_DIM];
         let mut skip = skip;
         for (class, symbol, head) in codes {
             let level = level(symbol, reader.take(extra_bits(symbol))? as u32);
             let width = self.tails[usize::from(class)];
             let tail = reader.take(width)?;
             let count = (self.dim - skip).min(out.len() - at);
-            let values = &mut out[at..at + count];
+            let own = &mut out[at..at + count];
             let head = u64::from(head);
             if head > 0 && (width == 64 || head > u64::MAX >> width) {
                 return Err(Error::corruption(format!("pvq head {head} before a tail of {width} bits")));
             }
             let index = if head > 0 { head << width | tail } else { tail };
-            let point = &mut point[..self.dim];
-            let energy = self.pyramid.point(index, usize::from(grid.pulses(class)), point)?;
+            self.pyramid.point(index, pulses[usize::from(class)], &mut point[..self.dim])?;
             if class == 0 {
-                values.fill(0.0);
+                own.fill(0.0);
+            } else if self.dim <= HALF {
+                scaled::<HALF>(&point, level, grid.step, &mut values);
+                own.copy_from_slice(&values[skip..skip + count]);
             } else {
-                let scale = scale(level, grid.step, energy);
-                for (v, &p) in values.iter_mut().zip(&point[skip..]) {
-                    *v = scale * f32::from(p);
-                }
+                scaled::<MAX_DIM>(&point, level, grid.step, &mut values);
+                own.copy_from_slice(&values[skip..skip + count]);
             }
             at += count;
             skip = 0;
@@ -243,6 +247,20 @@ impl<'a> Reader<'a> {
 
     fn past_end(&self, word: u64) -> Error {
         Error::corruption(format!("pvq tails from word {word} on run past the {} that there are", self.words))
+    }
+}
+
+/// Most integers of a point that is scaled sixteen at a time.
+const HALF: usize = MAX_DIM / 2;
+
+/// Values of the first `N` integers of `point`, those past them being 0.
+#[inline]
+fn scaled<const N: usize>(point: &[i16; MAX_DIM], level: u32, step: f32, values: &mut [f32; MAX_DIM]) {
+    // 32 squares of 2^24 stay below 2^31.
+    let squares: i32 = point[..N].iter().map(|&p| i32::from(p) * i32::from(p)).sum();
+    let scale = scale(level, step, squares as u32);
+    for (v, &p) in values[..N].iter_mut().zip(&point[..N]) {
+        *v = scale * f32::from(p);
     }
 }
 

@@ -67,6 +67,7 @@ mod gain;
 mod point;
 mod pyramid;
 mod side;
+mod tables;
 mod tail;
 
 pub use decode::decode;
