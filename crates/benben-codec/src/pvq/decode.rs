@@ -4,7 +4,7 @@ use super::gain::{extra_bits, level, scale};
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::Side;
 use super::tail::TailReader;
-use super::{CODEC, Params, VERSION};
+use super::{CODEC, Form, Params, VERSION, pulse_decode};
 use crate::entropy::{Model, decode_bytes, decode_symbols, decode_words};
 use benben_format::{Error, LeafSource, Result, StreamKind};
 use rayon::prelude::*;
@@ -21,12 +21,37 @@ const MAX_SIDE: u64 = 1 << 16;
 /// InvalidArgument for a leaf of another codec, a range outside of the tensor or an `out` of another length;
 /// Compatibility for a later version; Corruption where the leaf contradicts itself.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
-    let reader = Reader::open(source)?;
-    crate::check_range(source.spec(), &elements, out.len())?;
-    if out.is_empty() {
-        return Ok(());
+    let spec = source.spec();
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let Params { dim, form } = spec.params()?;
+    let dim = usize::from(dim);
+    if !(1..=MAX_DIM).contains(&dim) {
+        return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
     }
-    reader.decode(elements, out)
+    crate::check_range(spec, &elements, out.len())?;
+    match form {
+        Form::Numbered => {
+            let reader = Reader::open(source, dim)?;
+            if out.is_empty() { Ok(()) } else { reader.decode(elements, out) }
+        }
+        Form::Pulses => pulse_decode::decode(source, dim, elements, out),
+    }
+}
+
+/// Side information, stream 0.
+///
+/// # Errors
+/// Corruption for more of it than there can be.
+pub(super) fn side_bytes(source: &dyn LeafSource) -> Result<Vec<u8>> {
+    let stored = source.spec().stream(0, StreamKind::Bytes { width: 1 })?.items;
+    if stored > MAX_SIDE {
+        return Err(Error::corruption(format!(
+            "pvq side information of {stored} bytes, expected at most {MAX_SIDE}"
+        )));
+    }
+    let mut bytes = vec![0; stored as usize];
+    decode_bytes(source, 0, 0..stored, &mut bytes)?;
+    Ok(bytes)
 }
 
 struct Reader<'a> {
@@ -42,24 +67,10 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn open(source: &'a dyn LeafSource) -> Result<Self> {
+    fn open(source: &'a dyn LeafSource, dim: usize) -> Result<Self> {
         let spec = source.spec();
-        crate::check_codec(spec, CODEC, VERSION)?;
-        let Params { dim } = spec.params()?;
-        let dim = usize::from(dim);
-        if !(1..=MAX_DIM).contains(&dim) {
-            return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
-        }
         let groups = spec.elements()?.div_ceil(dim as u64);
-        let stored = spec.stream(0, StreamKind::Bytes { width: 1 })?.items;
-        if stored > MAX_SIDE {
-            return Err(Error::corruption(format!(
-                "pvq side information of {stored} bytes, expected at most {MAX_SIDE}"
-            )));
-        }
-        let mut bytes = vec![0; stored as usize];
-        decode_bytes(source, 0, 0..stored, &mut bytes)?;
-        let (side, pyramid) = Side::read(&bytes, dim)?;
+        let (side, pyramid) = Side::read(&side_bytes(source)?, dim)?;
         let runs = if side.gains.len() > 1 { groups.div_ceil(u64::from(side.run)) } else { 0 };
         spec.expect_stream(1, StreamKind::Symbols, runs)?;
         let gains = spec.expect_stream(2, StreamKind::Symbols, groups)?;
