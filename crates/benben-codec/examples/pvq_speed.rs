@@ -1,4 +1,4 @@
-//! Speed of codec `pvq` on a million Gaussian weights, one thread: M weights/s of encoding, decoding whole (the
+//! Speed of codec `pvq` on a million Gaussian weights, by form, one thread: M weights/s of encoding, decoding whole (the
 //! best of fifteen), and decoding row by row.
 //!
 //! `cargo run --release -p benben-codec --example pvq_speed`
@@ -14,8 +14,9 @@ fn main() -> Result<()> {
     let values = gaussian(SIDE * SIDE);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     pool.map_err(|e| benben_format::Error::invalid(e.to_string()))?.install(|| {
-        for bits in [1.0, 2.0, 3.0, 4.0, 6.0, 8.0] {
-            let settings = pvq::Settings::new(Target::BitsPerWeight(bits));
+        let forms = [Some(pvq::Form::Numbered), Some(pvq::Form::Pulses), None];
+        for (form, bits) in forms.iter().flat_map(|f| [1.0, 2.0, 3.0, 4.0, 6.0, 8.0].map(|b| (*f, b))) {
+            let settings = pvq::Settings { form, ..pvq::Settings::new(Target::BitsPerWeight(bits)) };
             let from = Instant::now();
             let (leaf, fit) = pvq::encode(&values, &[SIDE as u64; 2], &settings)?;
             let encode = from.elapsed().as_secs_f64();
@@ -30,7 +31,8 @@ fn main() -> Result<()> {
             let row = from.elapsed().as_secs_f64() * 1e6 / rows as f64;
             let speed = |seconds: f64| values.len() as f64 / 1e6 / seconds;
             println!(
-                "{bits} bits: {:6.4} bits {:5.2} dB; encode {:6.2}, decode {:7.1} M weights/s; a row {row:7.1} us",
+                "{:8} {bits} bits: {:6.4} bits {:5.2} dB; encode {:6.2}, decode {:7.1} M weights/s; a row {row:7.1} us",
+                form.map_or("smaller".into(), |f| format!("{f:?}").to_lowercase()),
                 fit.bits_per_weight,
                 fit.db_above_gaussian_bound(),
                 speed(encode),

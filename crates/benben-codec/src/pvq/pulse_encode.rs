@@ -149,14 +149,15 @@ impl Job<'_> {
         let survey = joined(&blocks);
         let plan = Plan::best(&survey, 1.0);
         let class = |&fine: &u8| plan.class_of[usize::from(fine)];
+        let (tables, class_table) = (plan.tables(), plan.class_table());
         let classes: Vec<u8> =
-            if plan.tables.len() > 1 { self.runs.fine.iter().map(class).collect() } else { Vec::new() };
+            if tables.len() > 1 { self.runs.fine.iter().map(class).collect() } else { Vec::new() };
         let side = PulseSide {
             step,
             run: self.runs.groups,
             shifts: survey.shifts(),
-            classes: plan.class_table,
-            pulses: plan.tables,
+            classes: class_table,
+            pulses: tables,
         };
         let decoded = side.values();
         let decoded: Vec<f32> = symbols.par_iter().map(|&s| decoded[usize::from(s)]).collect();

@@ -42,6 +42,9 @@ impl Runs {
     }
 }
 
+/// Sums of sizes that are kept apart, so that one need not wait for the one before.
+const LANES: usize = 4;
+
 /// What one pass over weights found at one step.
 #[derive(Clone)]
 pub(super) struct Survey {
@@ -49,31 +52,34 @@ pub(super) struct Survey {
     pub(super) counts: [[u64; 256]; FINE],
     /// Runs by fine class.
     pub(super) runs: [u64; FINE],
-    /// Sum of `|x| / step - magnitude`, and number, for magnitudes 1, 2, ...
-    shifts: [(f64, u64); MAX_SHIFTS],
-    /// Squared error without shifts, in steps.
-    error: f64,
+    /// Sums of sizes, `|x| / step`, by magnitude.
+    sizes: [[f64; MAX_PULSE + 1]; LANES],
+    /// Sums of their squares.
+    squares: [f64; LANES],
 }
 
 impl Survey {
-    pub(super) const NONE: Self =
-        Self { counts: [[0; 256]; FINE], runs: [0; FINE], shifts: [(0.0, 0); MAX_SHIFTS], error: 0.0 };
+    pub(super) const NONE: Self = Self {
+        counts: [[0; 256]; FINE],
+        runs: [0; FINE],
+        sizes: [[0.0; MAX_PULSE + 1]; LANES],
+        squares: [0.0; LANES],
+    };
 
     /// Counts a run of class `fine`: its weights in steps, and their symbols.
     pub(super) fn add(&mut self, fine: u8, sizes: &[f32], symbols: &[u8]) {
         let fine = usize::from(fine);
         self.runs[fine] += 1;
-        let mut error = 0f64;
-        for (&size, &symbol) in sizes.iter().zip(symbols) {
-            self.counts[fine][usize::from(symbol)] += 1;
-            let magnitude = symbol.div_ceil(2);
-            let d = f64::from(size) - f64::from(magnitude);
-            error += d * d;
-            if let Some(shift) = self.shifts.get_mut(usize::from(magnitude).wrapping_sub(1)) {
-                *shift = (shift.0 + d, shift.1 + 1);
+        let counts = &mut self.counts[fine];
+        for (sizes, symbols) in sizes.chunks(LANES).zip(symbols.chunks(LANES)) {
+            let lanes = self.sizes.iter_mut().zip(&mut self.squares);
+            for ((&size, &symbol), (sums, squares)) in sizes.iter().zip(symbols).zip(lanes) {
+                counts[usize::from(symbol)] += 1;
+                let (size, magnitude) = (f64::from(size), usize::from(symbol.div_ceil(2)));
+                sums[magnitude] += size;
+                *squares += size * size;
             }
         }
-        self.error += error;
     }
 
     /// Adds what another pass found.
@@ -82,14 +88,33 @@ impl Survey {
             *a += b;
         }
         self.runs.iter_mut().zip(other.runs).for_each(|(a, b)| *a += b);
-        self.shifts.iter_mut().zip(other.shifts).for_each(|(a, b)| *a = (a.0 + b.0, a.1 + b.1));
-        self.error += other.error;
+        for (a, b) in self.sizes.as_flattened_mut().iter_mut().zip(other.sizes.as_flattened()) {
+            *a += b;
+        }
+        self.squares.iter_mut().zip(other.squares).for_each(|(a, b)| *a += b);
+    }
+
+    /// How many weights there are of each magnitude.
+    fn magnitudes(&self) -> [u64; MAX_PULSE + 1] {
+        let mut of = [0; MAX_PULSE + 1];
+        for counts in &self.counts {
+            for (symbol, count) in counts.iter().enumerate().take(2 * MAX_PULSE + 1) {
+                of[symbol.div_ceil(2)] += count;
+            }
+        }
+        of
+    }
+
+    fn size(&self, magnitude: usize) -> f64 {
+        self.sizes.iter().map(|lane| lane[magnitude]).sum()
     }
 
     /// Shifts of magnitudes 1, 2, ... to their means, in 256ths of the step, without the zeros at the end.
     pub(super) fn shifts(&self) -> Vec<i8> {
-        let mean = |&(sum, count): &(f64, u64)| (sum * 256.0 / count.max(1) as f64).round() as i8;
-        let mut shifts: Vec<i8> = self.shifts.iter().map(mean).collect();
+        let counts = self.magnitudes();
+        let mean = |m: usize| (self.size(m) / counts[m].max(1) as f64 - m as f64) * 256.0;
+        let mut shifts: Vec<i8> =
+            (1..=MAX_SHIFTS).map(|m| if counts[m] > 0 { mean(m).round() as i8 } else { 0 }).collect();
         let end = shifts.iter().rposition(|&s| s != 0).map_or(0, |i| i + 1);
         shifts.truncate(end);
         shifts
@@ -97,25 +122,27 @@ impl Survey {
 
     /// Squared error with [`Survey::shifts`], in steps.
     pub(super) fn error(&self) -> f64 {
-        let gain = |(&(sum, count), shift): (&(f64, u64), i8)| {
-            let shift = f64::from(shift) / 256.0;
-            shift * (2.0 * sum - count as f64 * shift)
-        };
-        (self.error - self.shifts.iter().zip(self.shifts()).map(gain).sum::<f64>()).max(0.0)
+        let (shifts, counts) = (self.shifts(), self.magnitudes());
+        let mut error: f64 = self.squares.iter().sum();
+        for (m, &count) in counts.iter().enumerate().skip(1) {
+            let value = m as f64
+                + m.checked_sub(1).and_then(|i| shifts.get(i)).map_or(0.0, |&s| f64::from(s) / 256.0);
+            error += value * (count as f64 * value - 2.0 * self.size(m));
+        }
+        error
     }
 }
 
-/// Tables, the class of each fine class, and what everything costs.
+/// The class of each fine class, and what everything costs.
 pub(super) struct Plan {
-    pub(super) tables: Vec<Table>,
-    /// The table of classes, where there are several.
-    pub(super) class_table: Vec<Table>,
     pub(super) class_of: [u8; FINE],
     /// Counts of symbols by class.
     counts: Vec<[u64; 256]>,
+    /// Runs by class.
+    runs: Vec<u64>,
     /// Bits of pulses and classes.
     pub(super) coded: f64,
-    /// Bits of tables.
+    /// Bits of tables, about.
     pub(super) stored: f64,
 }
 
@@ -160,18 +187,22 @@ impl Plan {
                 class_of[fine] = class_of[fine - 1];
             }
         }
-        let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(trim(c))).collect();
-        let mut coded: f64 = tables.iter().zip(&counts).map(|(t, c)| t.cost_bits(trim(c))).sum();
-        let mut stored = tables.iter().map(Table::stored_bytes).sum::<usize>() as f64 * 8.0;
-        let mut class_table = Vec::new();
-        if tables.len() > 1 {
-            let table = Table::from_counts(&runs);
-            coded += table.cost_bits(&runs);
-            // With the lane states of a chunk, and its entry.
-            stored += (table.stored_bytes() + 160) as f64 * 8.0;
-            class_table.push(table);
-        }
-        Self { tables, class_table, class_of, counts, coded, stored }
+        let several = counts.len() > 1;
+        let coded = counts.iter().map(|c| entropy(c)).sum::<f64>() + entropy(&runs);
+        // Of a table two bits for each symbol and a head, as measured; of a stream of classes, chunks and their entries.
+        let alphabets = counts.iter().map(|c| trim(c).len()).sum::<usize>() + counts.len() * 12;
+        let stored = 2.0 * alphabets as f64 + if several { 1300.0 } else { 0.0 };
+        Self { class_of, counts, runs, coded, stored }
+    }
+
+    /// Tables of pulses, by class.
+    pub(super) fn tables(&self) -> Vec<Table> {
+        self.counts.iter().map(|c| Table::from_counts(trim(c))).collect()
+    }
+
+    /// The table of classes, where there are several.
+    pub(super) fn class_table(&self) -> Vec<Table> {
+        if self.counts.len() > 1 { vec![Table::from_counts(&self.runs)] } else { Vec::new() }
     }
 
     /// By fine class: where between magnitudes `m` and `m + 1` the larger begins to pay, at `lambda` squared steps for
@@ -191,5 +222,51 @@ impl Plan {
             })
             .collect();
         self.class_of.iter().map(|&c| own[usize::from(c)]).collect()
+    }
+}
+
+/// Bits of symbols of these counts.
+fn entropy(counts: &[u64]) -> f64 {
+    let total = counts.iter().sum::<u64>() as f64;
+    counts.iter().filter(|&&c| c > 0).map(|&c| c as f64 * (total / c as f64).log2()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surveys_tell_error_and_shifts() {
+        let (sizes, symbols) = ([0.25, 1.25, 1.5, 2.0, 0.875, 20.5], [0, 1, 2, 4, 1, 40]);
+        let mut survey = Survey::NONE;
+        survey.add(3, &sizes, &symbols);
+        let shifts = survey.shifts();
+        // The mean of 1.25, 1.5, 0.875 is 1.2083.
+        assert_eq!(shifts, [53]);
+        let value = |s: u8| f64::from(s.div_ceil(2)) + if (1..3).contains(&s) { 53.0 / 256.0 } else { 0.0 };
+        let error: f64 = sizes.iter().zip(symbols).map(|(&x, s)| (f64::from(x) - value(s)).powi(2)).sum();
+        assert!((survey.error() - error).abs() < 1e-12, "{} {error}", survey.error());
+        let mut both = survey.clone();
+        both.join(&survey);
+        assert!((both.error() - 2.0 * error).abs() < 1e-12);
+    }
+
+    #[test]
+    fn classes_are_kept_where_they_pay() {
+        let run = |fine, symbol: u8, survey: &mut Survey| {
+            survey.add(fine, &[1.0; 16], &[symbol, 0, 0, symbol].repeat(4))
+        };
+        let (mut alike, mut apart) = (Survey::NONE, Survey::NONE);
+        for i in 0..1000 {
+            run(i % 2 * 9, 2, &mut alike);
+            run(i % 2 * 9, i % 2 * 7, &mut apart);
+        }
+        let (alike, apart) = (Plan::best(&alike, 1.0), Plan::best(&apart, 1.0));
+        assert_eq!((alike.tables().len(), alike.class_table().len()), (1, 0));
+        assert_eq!((apart.tables().len(), apart.class_table().len()), (2, 1));
+        assert_eq!((apart.class_of[0], apart.class_of[8], apart.class_of[9]), (0, 0, 1));
+        // A larger magnitude that is seldom has to win by more.
+        let thresholds = apart.thresholds(0.1155);
+        assert!(thresholds[0][0] > 0.6 && thresholds.len() == FINE);
     }
 }
