@@ -132,7 +132,7 @@ fn rates_are_met_within_one_percent_from_below() {
             fit.db_above_gaussian_bound()
         };
         let (smaller, numbered) = (encode(None), encode(Some(pvq::Form::Numbered)));
-        assert!(numbered < 1.8 && smaller <= numbered, "{bits}: {smaller} of {numbered} dB");
+        assert!(numbered < 1.8 && smaller <= numbered + 0.02, "{bits}: {smaller} of {numbered} dB");
         if bits < 5.5 {
             let pulses = encode(Some(pvq::Form::Pulses));
             assert!(smaller == pulses && pulses < numbered - 0.05, "{bits}: {pulses} of {numbered} dB");

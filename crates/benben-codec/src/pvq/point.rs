@@ -21,10 +21,12 @@ pub(super) fn nearest(x: &[f32], pulses: u16, point: &mut [i16]) -> f32 {
     let (mut dot, mut energy, mut placed) = (0f32, 0f32, 0f32);
     if length > 0.0 {
         let scale = f32::from(pulses);
+        // Of few pulses, rounding to nearest would decide too many: 0.04 dB at 2 bits.
+        let round = if usize::from(pulses) < n { 0.0 } else { 0.5 };
         for ((a, c), &v) in size.iter_mut().zip(&mut count).zip(x) {
             *a = v.abs() / length;
-            // To nearest: the product is never negative, and far below 2^31.
-            *c = (*a * scale + 0.5) as i32 as f32;
+            // The product is never negative, and far below 2^31.
+            *c = (*a * scale + round) as i32 as f32;
             dot += *a * *c;
             energy += *c * *c;
             placed += *c;

@@ -295,7 +295,7 @@ fn pair_index(first: i16, second: i16) -> u64 {
     }
 }
 
-/// Place of the last element of `row`, which rises from 0, that is at most `index`; without a branch that depends on
+/// Place of the last element of `row`, which rises, that is at most `index`, as the first is; without a branch that depends on
 /// it, since any of them would be foretold wrongly half of the time.
 #[inline]
 fn last_at_most(row: &[u64], index: u64) -> usize {

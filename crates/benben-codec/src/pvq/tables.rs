@@ -12,8 +12,10 @@ const MAX_POINTS: usize = 1 << 13;
 /// One more than the most pulses of a table: three integers of 45 pulses have 8102 points.
 const PULSES: usize = 46;
 
-static TABLES: [[OnceLock<Option<Box<[i8]>>>; PULSES]; MAX_DIM + 1] =
-    [const { [const { OnceLock::new() }; PULSES] }; MAX_DIM + 1];
+/// A table to be made, or to be without.
+type Slot = OnceLock<Option<Box<[i8]>>>;
+
+static TABLES: [[Slot; PULSES]; MAX_DIM + 1] = [const { [const { OnceLock::new() }; PULSES] }; MAX_DIM + 1];
 
 /// All points of one number of integers and pulses, in order.
 #[derive(Debug, Clone, Copy)]
