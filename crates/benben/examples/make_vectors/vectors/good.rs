@@ -4,7 +4,7 @@ use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
 use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_integer, raw_palette, scalar};
 use super::patch::Parts;
 use super::trellis_leaves::{Path, trellis};
-use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
+use super::vector_leaves::{Pulses, Pvq, Stage, Ternary, pulses, pvq, rvq, ternary};
 use super::{Tensor, noise, origin, pack, pack_with, peaked};
 use benben::{Dtype, Result};
 use benben_format::{Chunk, EncodedLeaf, Expr, Mode, Writer};
@@ -255,10 +255,32 @@ fn pvq_pack() -> Result<Vec<u8>> {
     q.groups = &coded;
     let zeros = Pvq { shape: &[40], groups: &[(0, 0, 0); 5], classes: &[], bands: &[], head_bits: 0, ..q };
     let zeros = Pvq { dim: 8, ..zeros };
+    // 3,000 integers in 429 groups, the last cut; every fifth run is loud.
+    let classes: Vec<u8> = (0..143).map(|run| u8::from(run % 5 == 0)).collect();
+    let integer = |i: u64| match classes[i as usize / 21] {
+        0 => (noise(i) % 7 * (noise(i + 5000) % 2)) as i32 - 2,
+        _ => (noise(i) % 255) as i32 - 127,
+    };
+    let integers: Vec<i32> = (0..3000).map(integer).collect();
+    let loud = Pulses {
+        shape: &[30, 100],
+        dim: 7,
+        step: 0.75,
+        shifts: &[-30, 12, 0, 127, -128],
+        integers: &integers,
+        classes: &classes,
+        tabled: true,
+        run: 3,
+        chunk: 700,
+    };
+    let few = Pulses { shape: &[5], shifts: &[], integers: &[-128, 0, 1, -1, 127], classes: &[], ..loud };
+    let few = Pulses { tabled: false, run: 1, ..few };
     pack([
         leaf("heads", Dtype::F32, &[13, 50], first),
         leaf("tails", Dtype::F32, &[82, 3], pvq(&q)?),
         leaf("zeros", Dtype::F32, &[40], pvq(&zeros)?),
+        leaf("pulses", Dtype::F32, &[30, 100], pulses(&loud)?),
+        leaf("few-pulses", Dtype::F32, &[5], pulses(&few)?),
     ])
 }
 

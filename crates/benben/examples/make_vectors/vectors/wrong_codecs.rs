@@ -3,7 +3,7 @@
 use super::MustFail;
 use super::leaves::{Params, leaf, push, raw_integer, raw_palette, table};
 use super::trellis_leaves::{Path, trellis};
-use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
+use super::vector_leaves::{Pulses, Pvq, Stage, Ternary, pulses, pvq, rvq, ternary};
 use super::wrong::{CORRUPTION, of_leaf, read};
 use benben::codec::entropy::{Model, SideWriter, encode_bytes, encode_symbols, encode_words};
 use benben::{Dtype, Error, Result};
@@ -274,7 +274,29 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     tails.chunks[5] = Vec::new();
     tails.spec.streams[5].items = 0;
     let mut dim = pvq(&p)?;
-    dim.spec.params = cbor!({"dim" => 33}).map_err(|e| Error::invalid(e.to_string()))?;
+    let params = |params: Params| params.map_err(|e| Error::invalid(e.to_string()));
+    dim.spec.params = params(cbor!({"dim" => 33, "form" => "numbered"}))?;
+    let mut form = pvq(&p)?;
+    form.spec.params = params(cbor!({"dim" => 2, "form" => "counted"}))?;
+    let loud = Pulses {
+        shape: &[4],
+        dim: 2,
+        step: 0.5,
+        shifts: &[],
+        integers: &[1, 0, 3, -2],
+        classes: &[0, 1],
+        tabled: false,
+        run: 1,
+        chunk: 1 << 16,
+    };
+    let mut class = pulses(&loud)?;
+    class.chunks[1] = symbols_of(&[0, 2])?.1;
+    let mut runs = pulses(&loud)?;
+    runs.chunks[1] = symbols_of(&[0])?.1;
+    runs.spec.streams[1].items = 1;
+    let silent = Pulses { step: 0.0, ..loud };
+    let shifted = Pulses { shifts: &[0; 16], ..loud };
+    let endless = Pulses { run: 0, classes: &[], ..loud };
 
     let book = [vec![-3, 1], vec![2, 0]];
     let stage = Stage { step: 0.5, rice: [2, 1], words: &book, noise: None, tabled: false, symbols: &[1, 2] };
@@ -333,6 +355,12 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("pvq-head", CORRUPTION, "a head where there are none", of_leaf(head)?),
         read("pvq-tails", CORRUPTION, "tails past the last word", of_leaf(tails)?),
         read("pvq-dim", CORRUPTION, "groups of 33", of_leaf(dim)?),
+        read("pvq-form", CORRUPTION, "a form that there is not", of_leaf(form)?),
+        read("pvq-pulse-class", CORRUPTION, "a class without a table of pulses", of_leaf(class)?),
+        read("pvq-pulse-classes", CORRUPTION, "a run without a class", of_leaf(runs)?),
+        read("pvq-pulse-step", CORRUPTION, "a step of 0", of_leaf(pulses(&silent)?)?),
+        read("pvq-pulse-shifts", CORRUPTION, "16 shifts", of_leaf(pulses(&shifted)?)?),
+        read("pvq-pulse-run", CORRUPTION, "runs of no groups", of_leaf(pulses(&endless)?)?),
         read("rvq-symbol", CORRUPTION, "a symbol without a codeword", of_leaf(rvq(&[4], 2, 1, &[stage])?)?),
         read("rvq-stream", CORRUPTION, "a stream too many", of_leaf(extra)?),
         read("rvq-step", CORRUPTION, "a step of 0", of_leaf(rvq(&[4], 2, 1, &[zero])?)?),
