@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from . import codecs, dtypes
+from . import codecs, dtypes, splitmix
 from .errors import COMPATIBILITY, LIMIT, UNSUPPORTED, BenbenError, require
 from .leaf import MAX_BYTES, Leaf
 
@@ -236,9 +236,5 @@ class Evaluator:
 
 def signs(seed, columns):
     """Which columns change their sign: bits of splitmix64."""
-    i = np.arange(1, -(-columns // 64) + 1, dtype=np.uint64)
-    z = np.uint64(seed) + i * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    z = z ^ z >> np.uint64(31)
-    return np.unpackbits(z.astype("<u8").view(np.uint8), bitorder="little")[:columns].astype(bool)
+    words = splitmix.outputs(seed, -(-columns // 64)).astype("<u8")
+    return np.unpackbits(words.view(np.uint8), bitorder="little")[:columns].astype(bool)

@@ -26,13 +26,13 @@ class Leaf:
         self.dtype = node.dtype
         self.elements = math.prod(node.shape)
 
-    def params(self, keys, closed=False):
-        """The parameters as a map that has all of `keys`, and no other where it is `closed`."""
+    def params(self, keys, closed=False, optional=()):
+        """The parameters as a map that has all of `keys`, and none but these and `optional` where it is `closed`."""
         params = self.node.params
         require(isinstance(params, dict), "params are no map")
         for key in keys:
             require(key in params, f"the parameter {key!r} is missing")
-        require(not closed or len(params) == len(keys), "a parameter that is not known")
+        require(not closed or set(params) <= {*keys, *optional}, "a parameter that is not known")
         return params
 
     def uint(self, key, bits, low=0, high=None):

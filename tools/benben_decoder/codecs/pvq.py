@@ -1,53 +1,20 @@
-"""Codec `pvq`, version 1: groups as a gain and a point of a pyramid. format-spec/codecs/pvq.md."""
-
-from functools import lru_cache
+"""Codec `pvq`, version 1: groups as points of integers, numbered with a gain or coded by themselves.
+format-spec/codecs/pvq.md."""
 
 import numpy as np
 
 from ..errors import require
 from ..node import SYMBOLS
 from ..tables import Model
+from .pyramid import counts, points
+from .scalar import unzigzag, values
 
 MAX_SIDE = 1 << 16
 MAX_STEP = 2.0 ** 112
 MAX_PULSES = 4096
+MAX_SHIFTS = 15
 MAX_GAIN_TABLES = 16
 U64 = np.uint64
-
-
-@lru_cache(maxsize=64)
-def counts(dim, pulses):
-    """`V(n, k)` for n = 0 .. `dim` and k = 0 .. `pulses`, as lists of integers."""
-    rows = [[1] + [0] * pulses]
-    for _ in range(dim):
-        before, row = rows[-1], [1]
-        for k in range(1, pulses + 1):
-            row.append(before[k] + row[k - 1] + before[k - 1])
-        rows.append(row)
-    return rows
-
-
-def points(index, dim, pulses):
-    """Points (groups, dim), i64, of their numbers (u64, all below V(dim, pulses))."""
-    table = counts(dim, pulses)
-    out = np.zeros((len(index), dim), np.int64)
-    index = index.copy()
-    left = np.full(len(index), pulses, np.int64)
-    for i in range(dim):
-        v = np.array(table[dim - 1 - i], U64)
-        # Two points for each sign come after those whose coordinate is 0; sums[j] counts points of 0 .. j pulses.
-        sums = np.cumsum(v)
-        moved = (left > 0) & (index >= v[left])
-        here, rest = index[moved], left[moved]
-        here = here - v[rest]
-        reach = sums[rest - 1]
-        after = np.searchsorted(sums, reach - (here >> U64(1)), side="left")
-        here = here - U64(2) * (reach - sums[after])
-        negative = here >= v[after]
-        index[moved] = np.where(negative, here - v[after], here)
-        out[moved, i] = np.where(negative, after - rest, rest - after)
-        left[moved] = after
-    return out
 
 
 class _Classes:
@@ -70,13 +37,42 @@ class _Classes:
 
 def decode(leaf):
     """f32 values of the elements."""
-    leaf.params(["dim"], closed=True)
+    form = leaf.params(["dim", "form"], closed=True)["form"]
+    require(form in ("numbered", "pulses"), f"the form {form!r} is not known")
     dim = leaf.uint("dim", 8, low=1, high=32)
+    return _numbered(leaf, dim) if form == "numbered" else _pulses(leaf, dim)
+
+
+def _step(side):
+    step = side.f32()
+    require(0 < step < MAX_STEP, f"a step of {step}")
+    return step
+
+
+def _pulses(leaf, dim):
+    groups = -(-leaf.elements // dim)
+    side = leaf.side(MAX_SIDE)
+    step = _step(side)
+    run = side.varint(1, (1 << 32) - 1)
+    count = side.u8()
+    require(count <= MAX_SHIFTS, f"{count} shifts")
+    shifts = np.array([0] + [side.i8() for _ in range(count)] + [0], np.float32) / np.float32(256)
+    class_tables = side.tables(1)
+    pulse_tables = side.tables()
+    require(pulse_tables, "no table of pulses")
+    side.end()
+    several = len(pulse_tables) > 1
+    classes = leaf.symbols(1, -(-groups // run) if several else 0, Model(class_tables))
+    require(not (classes >= len(pulse_tables)).any(), "a class without a table")
+    symbols = leaf.symbols(2, leaf.elements, Model(pulse_tables, run * dim, classes if several else None))
+    return values(unzigzag(symbols), shifts, step)
+
+
+def _numbered(leaf, dim):
     n = leaf.elements
     groups = -(-n // dim)
     side = leaf.side(MAX_SIDE)
-    step = side.f32()
-    require(0 < step < MAX_STEP, f"a step of {step}")
+    step = _step(side)
     head_bits = side.u8()
     require(head_bits <= 8, f"heads of {head_bits} bits")
     run = side.varint(1, (1 << 32) - 1)
