@@ -4,7 +4,7 @@ use super::{
     CLASSES, CODEC, ESCAPE, ESCAPES, LOW_BITS, MAX_CENTROIDS, Params, RANKS, SIDE, SYMBOLS, VERSION,
     reconstruct, rows_and_columns, unzigzag,
 };
-use crate::entropy::{self, Model, SideReader, Table};
+use crate::entropy::{self, Model, SideReader, Table, Values};
 use benben_format::{Error, LeafSource, LeafSpec, Result, StreamKind};
 use std::ops::Range;
 
@@ -26,17 +26,15 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     let mut classes = vec![0; runs as usize];
     entropy::decode_symbols(source, CLASSES, 0..runs, &Model::none(), &mut classes)?;
     let model = Model::by_rows(&tables, &classes, layout.run_len);
-    let mut symbols = vec![0; out.len()];
-    entropy::decode_symbols(source, SYMBOLS, range.clone(), &model, &mut symbols)?;
-
     if layout.params.low_bits == 0 && layout.escapes == 0 {
         let mut values = [0f32; 256];
         for (s, v) in values.iter_mut().enumerate() {
             *v = reconstruct(unzigzag(s as u32), &centroids, layout.params.step);
         }
-        out.iter_mut().zip(&symbols).for_each(|(o, &s)| *o = values[usize::from(s)]);
-        return Ok(());
+        return entropy::decode_values(source, SYMBOLS, range, &model, &Values::new(values), out);
     }
+    let mut symbols = vec![0; out.len()];
+    entropy::decode_symbols(source, SYMBOLS, range.clone(), &model, &mut symbols)?;
     let low_bits = layout.params.low_bits;
     let mut low = vec![0u64; if low_bits == 0 { 0 } else { out.len() }];
     if low_bits != 0 {
