@@ -1,9 +1,10 @@
 //! Weights to a `trellis` leaf.
 
 use super::fit::{Coding, Weights};
-use super::runs::Runs;
-use super::{CODEC, MAX_CLASSES, Params, Settings, VERSION, decode, rows_and_columns};
+use super::{CODEC, MAX_CLASSES, Params, Settings, VERSION, decode};
 use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter, Table};
+use crate::bands::trim;
+use crate::runs::{Runs, rows_and_columns};
 use crate::{Fit, check_finite, exceptions, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
 use rayon::prelude::*;
@@ -23,7 +24,7 @@ const TRIES: usize = 5;
 pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<(EncodedLeaf, Fit)> {
     check_finite(values, shape)?;
     let (rows, columns) = rows_and_columns(shape)?;
-    let runs = Runs::new(values, rows, columns, settings.max_classes);
+    let runs = Runs::new(values, rows, columns, settings.max_classes.clamp(1, MAX_CLASSES));
     let weights = Weights::new(values, columns, &runs, settings)?;
     let (dial, coding) = if weights.energy > 0.0 { weights.search()? } else { weights.silent()? };
     let tries = if weights.energy > 0.0 { TRIES } else { 1 };
@@ -42,7 +43,7 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
 
 fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) -> Result<EncodedLeaf> {
     let Coding { form, step, shifts, plan } = coding;
-    let tables: Vec<Table> = plan.counts.par_iter().map(|c| Table::from_counts(trimmed(c))).collect();
+    let tables: Vec<Table> = plan.counts.par_iter().map(|c| Table::from_counts(trim(c))).collect();
     let mut side = SideWriter::new();
     for shifts in &shifts.0 {
         side.varint(shifts.len() as u64);
@@ -67,10 +68,4 @@ fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) 
     push(&mut leaf, entropy::encode_symbols(symbols, &model, CHUNK_ITEMS)?);
     exceptions::push(&mut leaf, &weights.exceptions(*step));
     Ok(leaf)
-}
-
-/// Counts up to the last symbol that occurs.
-fn trimmed(counts: &[u64; 256]) -> &[u64] {
-    let used = counts.iter().rposition(|&c| c != 0).map_or(1, |i| i + 1);
-    &counts[..used]
 }

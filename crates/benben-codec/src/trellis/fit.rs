@@ -2,12 +2,12 @@
 
 use super::codebook::{REACH, Shifts};
 use super::plan::Plan;
-use super::runs::Runs;
 use super::survey::Survey;
 use super::viterbi::{self, Costs, LANES};
 use super::{MAX_CLASSES, MAX_STEP, Settings};
 use crate::dial::Goal;
 use crate::entropy::{CHUNK_ITEMS, Trellis};
+use crate::runs::Runs;
 use crate::{Importance, exceptions};
 use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
 use benben_format::{Error, Result};

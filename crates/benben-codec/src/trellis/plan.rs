@@ -1,9 +1,10 @@
 //! How many classes of rows have tables of their own, and what they cost.
 
 use super::MAX_CLASSES;
-use super::runs::Runs;
 use super::survey::Survey;
 use crate::entropy::{CHUNK_ITEMS, Model, Trellis};
+use crate::estimate::{class_bits, entropy_bits, span, table_bits};
+use crate::runs::Runs;
 
 /// Bits of a code that no symbol was seen to need: what 1 of 4096 costs and a little more.
 const RARE: f32 = 13.0;
@@ -66,12 +67,11 @@ impl Plan {
         let scale = elements as f64 / survey.items.max(1) as f64;
         let mut bits = 512.0 * elements.div_ceil(CHUNK_ITEMS as usize) as f64;
         for counts in &counts {
-            bits += scale * entropy(counts) + table_bits(counts);
+            bits += scale * entropy_bits(counts) + table_bits(span(counts));
         }
         let groups = counts.len() / tables;
         if groups > 1 {
-            // Bit-packed: what the stream coder reaches at least.
-            bits += runs.class.len() as f64 * f64::from(usize::BITS - (groups - 1).leading_zeros());
+            bits += runs.class.len() as f64 * class_bits(groups);
         }
         Self { group_of, counts, bits }
     }
@@ -94,16 +94,4 @@ impl Plan {
             })
             .collect()
     }
-}
-
-fn entropy(counts: &[u64; 256]) -> f64 {
-    let total = counts.iter().sum::<u64>() as f64;
-    counts.iter().filter(|c| **c > 0).map(|&c| c as f64 * (total / c as f64).log2()).sum()
-}
-
-/// About what a stored table takes: 24 bits and 2.5 for each symbol of its range.
-fn table_bits(counts: &[u64; 256]) -> f64 {
-    let first = counts.iter().position(|&c| c > 0).unwrap_or(0);
-    let last = counts.iter().rposition(|&c| c > 0).unwrap_or(0);
-    24.0 + 2.5 * (last - first + 1) as f64
 }
