@@ -55,10 +55,7 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
         entropy::decode_words(source, LOW_BITS, range.clone(), &mut low)?;
         for ((out, &symbol), &low) in out.iter_mut().zip(&symbols).zip(&low) {
             if low >> params.low_bits != 0 {
-                return Err(Error::corruption(format!(
-                    "low bits {low} do not fit {} bits",
-                    params.low_bits
-                )));
+                return Err(Error::corruption(format!("low bits {low} do not fit {} bits", params.low_bits)));
             }
             let q = (unzigzag(u32::from(symbol)) << params.low_bits) | low as i32;
             *out = reconstruct(q, &centroids, params.step);

@@ -15,6 +15,8 @@ use benben_format::{Error, Result};
 
 /// Passes over the whole tensor, at most.
 const TRIES: usize = 6;
+/// Passes after these, where no leaf has met the target.
+const MORE: usize = 6;
 /// Steps tried on the sample, at most.
 const TURNS: usize = 8;
 /// Rounds of the search.
@@ -50,7 +52,8 @@ fn at(tensor: &Tensor<'_>, rule: &Coding, dial: f64) -> Coding {
         }
         let beyond = tensor.beyond(f64::from(most) * f64::from(step));
         // What the slope of the density within 2^low_bits steps would save, and a little for decoding one stream.
-        let lost = if low_bits == 0 { 0.0 } else { 0.002 + 0.06 * (spread * f64::from(1u32 << low_bits)).powi(2) };
+        let lost =
+            if low_bits == 0 { 0.0 } else { 0.002 + 0.06 * (spread * f64::from(1u32 << low_bits)).powi(2) };
         let mut cost = beyond as f64 / n * exception_bits(n) + lost;
         if beyond > allowed {
             // All else before this: the weights beyond would be cut off.
@@ -127,27 +130,28 @@ pub(super) fn search(tensor: &Tensor<'_>, goal: Goal) -> Result<(f64, Coding)> {
     let n = tensor.values.len() as f64;
     // A Gaussian source: h - log2 step bits at high rates, and never a step far beyond its deviation.
     let mut dial = (tensor.energy / n).log2() + (2.0 * (2.05 - goal.bits())).min(3.0);
-    for round in 0..=ROUNDS {
-        let slack = if round == ROUNDS { 0.003 } else { 0.03 };
+    let low = goal.bits() < 2.5;
+    let rounds = if low { ROUNDS } else { ROUNDS - 1 };
+    for round in 0..=rounds {
+        let slack = if round == rounds { 0.003 } else { 0.03 };
         let turned = goal.turn(dial, TURNS, slack, |dial| {
             let coding = at(tensor, &coding, dial);
             let seen = coding.sample(tensor, &sample);
             let cells = seen.counter.cells(sample.scale);
             let (bits, error) = expected(tensor, &coding, &cells, &seen);
-            if std::env::var("DBG").is_ok() { eprintln!("turn dial {dial:.3} step {} low {} bits {:.4} mse {:.5e} plan {}x{}", coding.step, coding.low_bits, bits/n, error/tensor.energy, coding.plan.row_count, coding.plan.column_count); }
             Ok((goal.score(bits / n, error / tensor.energy), (coding, seen, cells)))
         })?;
         dial = turned.dial;
         let (own, seen, cells) = turned.made;
         coding = own;
-        if round == ROUNDS {
+        if round == rounds {
             break;
         }
-        if round < 2 {
+        if round == 0 || round == 1 && low {
             coding.plan = Plan::new(&cells, tensor.limits());
         }
         coding.counts = counts(&coding, &cells);
-        coding.centroids = seen.levels.centroids();
+        coding.centroids = coding.centroids(tensor, &sample, &seen);
     }
     Ok((dial, coding))
 }
@@ -182,17 +186,16 @@ pub(super) fn finish<T>(
     let slack = 0.002 * goal.bits().max(0.5);
     let mut best: Option<(bool, f64, T)> = None;
     let (mut slope, mut before): (f64, Option<(f64, f64)>) = (-0.5, None);
-    // How far the leaf as written was above what was expected.
-    let mut above = 0.0;
-    for left in (0..if tensor.energy > 0.0 { TRIES } else { 1 }).rev() {
+    // How far the leaf as written was above what was expected, and the sign of what meets the goal.
+    let (mut above, side) = (0.0, if goal.met(f64::INFINITY) { 1.0 } else { -1.0 });
+    for attempt in 1..=if tensor.energy > 0.0 { TRIES + MORE } else { 1 } {
         let Whole { symbols, counts, error } = coding.whole(tensor);
         let (tables, bits) = tables(&counts)?;
         let bits = (bits + fixed_bits(tensor, &coding)) / n;
         let mse = error * f64::from(coding.step).powi(2) / tensor.energy.max(f64::MIN_POSITIVE);
         let expected = goal.score(bits, mse);
         let mut score = expected + above;
-        if std::env::var("DBG").is_ok() { eprintln!("whole dial {dial:.3} step {} low {} bits {bits:.4} mse {mse:.5e} score {score:.4} plan {}x{} cent {:?}", coding.step, coding.low_bits, coding.plan.row_count, coding.plan.column_count, coding.centroids); }
-        if goal.miss(score).abs() <= slack || left == 0 || best.is_some() {
+        if goal.miss(score).abs() <= slack || attempt >= TRIES || best.is_some() || tensor.energy <= 0.0 {
             let made = Made { coding: coding.clone(), tables, symbols };
             let (bits, mse, leaf) = write(&made)?;
             score = goal.score(bits, mse);
@@ -201,16 +204,20 @@ pub(super) fn finish<T>(
             if best.as_ref().is_none_or(|b| (met, -miss) > (b.0, -b.1)) {
                 best = Some((met, miss, leaf));
             }
-            if met && miss <= slack {
-                break;
+        }
+        if best.as_ref().is_some_and(|b| b.0 && (b.1 <= slack || attempt >= TRIES)) {
+            break;
+        }
+        if attempt >= TRIES {
+            // A few weights answer to a step by jumps: away from the goal's wrong side, in strides that double.
+            dial -= side * 0.02 * f64::from(1u32 << (attempt - TRIES).min(8));
+        } else {
+            if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
+                slope = ((s - score) / (d - dial)).clamp(-1.5, -0.2);
             }
+            before = Some((dial, score));
+            dial += (side * slack / 2.0 - goal.miss(score)) / slope;
         }
-        if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
-            slope = ((s - score) / (d - dial)).clamp(-1.5, -0.2);
-        }
-        before = Some((dial, score));
-        let aim = if goal.met(score + 1e9) { slack } else { -slack } / 2.0;
-        dial += (aim - goal.miss(score)) / slope;
         coding = at(tensor, &coding, dial);
     }
     best.map(|b| b.2).ok_or_else(|| Error::invalid("no pass was made"))

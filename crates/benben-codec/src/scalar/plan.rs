@@ -63,7 +63,6 @@ impl Plan {
             let (own, rows, row_count) = rows.best(most, row_bits);
             // A chunk of its own, and its entry.
             let own = own + limits.columns as f64 * class_bits(count) + 160.0;
-            if std::env::var("DBG").is_ok() { eprintln!("count {count} rows {row_count} own {own} cost {cost} {rows:?} {groups:?}"); }
             if own >= cost {
                 break;
             }
@@ -111,11 +110,13 @@ impl Cuts {
             sums.fill(0.0);
             for last in first..items {
                 sums.iter_mut().zip(&of.counts[last * size..]).for_each(|(s, c)| *s += c);
-                groups[first * (items + 1) + last + 1] = sums.chunks(of.alphabet).map(|counts| bits(counts, of.scale)).sum();
+                groups[first * (items + 1) + last + 1] =
+                    sums.chunks(of.alphabet).map(|counts| bits(counts, of.scale)).sum();
             }
         }
         let one = |first: usize, end: usize| groups[first * (items + 1) + end];
-        let mut cost = vec![(0..=items).map(|end| if end > 0 { one(0, end) } else { 0.0 }).collect::<Vec<_>>()];
+        let mut cost =
+            vec![(0..=items).map(|end| if end > 0 { one(0, end) } else { 0.0 }).collect::<Vec<_>>()];
         let mut from = vec![vec![0; items + 1]];
         for k in 1..most.min(items) {
             let (mut costs, mut starts) = (vec![f64::INFINITY; items + 1], vec![0; items + 1]);

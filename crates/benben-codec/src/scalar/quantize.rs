@@ -7,7 +7,10 @@
 //! All of it is straight code over 16 lanes, compiled for AVX2 and AVX-512 too: 1.3 G weights/s with AVX-512, 0.4 G
 //! without (one core). Each lane does plain f32 arithmetic by itself, so the path does not depend on the machine.
 
-#![allow(unsafe_code, reason = "functions compiled for AVX2 and AVX-512 are called where those have been detected")]
+#![allow(
+    unsafe_code,
+    reason = "functions compiled for AVX2 and AVX-512 are called where those have been detected"
+)]
 
 use crate::entropy::Model;
 

@@ -34,10 +34,11 @@ impl Cells {
         columns: &[u8; FINE_COLUMNS],
         groups: usize,
     ) -> Vec<[u64; 256]> {
-        let all = self.items(row_groups, groups, |row, column| {
-            (usize::from(rows[row]), usize::from(columns[column]))
-        });
-        let round = |counts: &[f32]| std::array::from_fn(|s| counts.get(s).map_or(0, |&c| (c * self.scale).ceil() as u64));
+        let all = self
+            .items(row_groups, groups, |row, column| (usize::from(rows[row]), usize::from(columns[column])));
+        let round = |counts: &[f32]| {
+            std::array::from_fn(|s| counts.get(s).map_or(0, |&c| (c * self.scale).ceil() as u64))
+        };
         all.counts.chunks(all.alphabet).map(round).collect()
     }
 

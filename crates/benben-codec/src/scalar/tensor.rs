@@ -1,8 +1,8 @@
 //! One tensor with what every pass over it needs to know.
 
+use super::coding::most;
 use super::plan::{FINE_COLUMNS, FINE_ROWS, Limits};
 use super::survey::Sample;
-use super::coding::most;
 use super::{MAX_CLASSES, Settings};
 use crate::exceptions;
 use crate::runs::{self, Runs};
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Most weights of a sample; a quarter of a small tensor.
+/// Most weights of a sample; an eighth of a small tensor.
 const SAMPLE: usize = 1 << 17;
 /// Least weights of a sample: rates come out within 1 %, which the passes over the whole then correct.
 const LEAST_SAMPLE: usize = 1 << 15;
@@ -53,9 +53,9 @@ impl<'a> Tensor<'a> {
             Vec::new()
         };
         // Blocks of a fixed size, summed in order: no thread count changes the sum.
-        let blocks: Vec<(f64, f32)> = values
+        let blocks: Vec<(f64, u32)> = values
             .par_chunks(1 << 14)
-            .map(|block| (runs::energy(block), block.iter().fold(0f32, |m, x| m.max(x.abs()))))
+            .map(|block| (runs::energy(block), block.iter().map(|x| x.abs().to_bits()).max().unwrap_or(0)))
             .collect();
         Ok(Self {
             values,
@@ -63,7 +63,7 @@ impl<'a> Tensor<'a> {
             columns,
             column_class,
             energy: blocks.iter().map(|b| b.0).sum(),
-            largest: blocks.iter().fold(0f32, |m, b| m.max(b.1)),
+            largest: f32::from_bits(blocks.iter().map(|b| b.1).max().unwrap_or(0)),
             importance: normalized(settings.importance, values.len(), columns),
             target: settings.target,
             classes,
@@ -91,7 +91,7 @@ impl<'a> Tensor<'a> {
     /// Segments spread evenly over the tensor; all of a small one.
     pub(super) fn sample(&self) -> Sample {
         let n = self.values.len();
-        let most = (n / 4).clamp(LEAST_SAMPLE, SAMPLE);
+        let most = (n / 8).clamp(LEAST_SAMPLE, SAMPLE);
         let ranges: Vec<Range<usize>> = if n <= most {
             (0..n).step_by(SEGMENT).map(|at| at..(at + SEGMENT).min(n)).collect()
         } else {

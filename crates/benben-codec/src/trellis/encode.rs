@@ -2,8 +2,8 @@
 
 use super::fit::{Coding, Weights};
 use super::{CODEC, MAX_CLASSES, Params, Settings, VERSION, decode};
-use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter, Table};
 use crate::bands::trim;
+use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter, Table};
 use crate::runs::{Runs, rows_and_columns};
 use crate::{Fit, check_finite, exceptions, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
