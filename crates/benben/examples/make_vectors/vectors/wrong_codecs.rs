@@ -114,39 +114,73 @@ pub(super) fn raw() -> Result<Vec<MustFail>> {
 
 /// Leaves of codec `scalar` that contradict themselves.
 pub(super) fn scalars() -> Result<Vec<MustFail>> {
-    let with =
-        |name, why, params: Params, centroids: u64, escapes: &[u64], ranks: &[u64]| -> Result<MustFail> {
-            let mut side = SideWriter::new();
-            side.varint(centroids);
-            (0..centroids).for_each(|_| side.u8(1));
-            side.tables(&[table([1, 2, 255])])?;
-            let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
-            push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
-            push(&mut broken, symbols_of(&[])?);
-            push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
-            push(&mut broken, encode_words(&[], 1 << 18));
-            push(&mut broken, encode_words(escapes, 1 << 18));
-            push(&mut broken, encode_words(ranks, 1 << 18));
-            Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
-        };
-    let params = |step: f32, low: u64, run: u64| cbor!({"step" => step, "low_bits" => low, "run" => run});
+    let one = u64::from(1f32.to_bits());
+    let with = |name,
+                why,
+                params: Params,
+                centroids: u64,
+                of_columns: &[u8],
+                kept: [&[u64]; 2]|
+     -> Result<MustFail> {
+        let mut side = SideWriter::new();
+        side.varint(centroids);
+        (0..centroids).for_each(|_| side.u8(1));
+        side.tables(&[table([1, 2, 255])])?;
+        let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
+        push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
+        push(&mut broken, symbols_of(&[])?);
+        push(&mut broken, symbols_of(of_columns)?);
+        push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
+        push(&mut broken, encode_words(&[], 1 << 18));
+        push(&mut broken, encode_words(kept[0], 1 << 18));
+        push(&mut broken, encode_words(kept[1], 1 << 18));
+        Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+    };
+    let params = |step: f32, low: u64, run: u64, columns: u64| cbor!({"step" => step, "low_bits" => low, "run" => run, "column_classes" => columns});
+    let usual = || params(1.0, 0, 1, 1);
     Ok(vec![
-        with("scalar-step-0", "a step of 0", params(0.0, 0, 1), 0, &[600, 700], &[0])?,
-        with("scalar-step-nan", "a step that is no number", params(f32::NAN, 0, 1), 0, &[600, 700], &[0])?,
+        with("scalar-step-0", "a step of 0", params(0.0, 0, 1, 1), 0, &[], [&[], &[]])?,
+        with("scalar-step-nan", "a step that is no number", params(f32::NAN, 0, 1, 1), 0, &[], [&[], &[]])?,
+        with("scalar-step-large", "values beyond f32", params(3e36, 0, 1, 1), 0, &[], [&[], &[]])?,
         with(
             "scalar-step-integer",
             "a step that is an integer",
-            cbor!({"step" => 1, "low_bits" => 0, "run" => 1}),
+            cbor!({"step" => 1, "low_bits" => 0, "run" => 1, "column_classes" => 1}),
             0,
-            &[600, 700],
-            &[0],
+            &[],
+            [&[], &[]],
         )?,
-        with("scalar-low-17", "17 low bits", params(1.0, 17, 1), 0, &[600, 700], &[0])?,
-        with("scalar-run-0", "runs of no rows", params(1.0, 0, 0), 0, &[600, 700], &[0])?,
-        with("scalar-centroids-16", "16 centroids", params(1.0, 0, 1), 16, &[600, 700], &[0])?,
-        with("scalar-escapes", "more escapes than there are", params(1.0, 0, 1), 0, &[600], &[0])?,
-        with("scalar-escape-large", "an escape of 33 bits", params(1.0, 0, 1), 0, &[600, 1 << 32], &[0])?,
-        with("scalar-ranks", "no ranks for the escapes", params(1.0, 0, 1), 0, &[600, 700], &[])?,
+        with("scalar-low-17", "17 low bits", params(1.0, 17, 1, 1), 0, &[], [&[], &[]])?,
+        with("scalar-run-0", "runs of no rows", params(1.0, 0, 0, 1), 0, &[], [&[], &[]])?,
+        with("scalar-columns-0", "no class of columns", params(1.0, 0, 1, 0), 0, &[], [&[], &[]])?,
+        with(
+            "scalar-columns-2",
+            "a table for two classes of columns",
+            params(1.0, 0, 1, 2),
+            0,
+            &[0, 1, 0, 0],
+            [&[], &[]],
+        )?,
+        with(
+            "scalar-columns-left",
+            "classes of columns for one table",
+            usual(),
+            0,
+            &[0, 0, 0, 0],
+            [&[], &[]],
+        )?,
+        with("scalar-centroids-16", "16 centroids", usual(), 16, &[], [&[], &[]])?,
+        with("scalar-exception-values", "exceptions without values", usual(), 0, &[], [&[1], &[]])?,
+        with(
+            "scalar-exception-order",
+            "exceptions that do not rise",
+            usual(),
+            0,
+            &[],
+            [&[1, 1], &[one, one]],
+        )?,
+        with("scalar-exception-past", "an exception past the end", usual(), 0, &[], [&[4], &[one]])?,
+        with("scalar-exception-large", "an exception of 33 bits", usual(), 0, &[], [&[1], &[1 << 32]])?,
     ])
 }
 

@@ -45,10 +45,12 @@ pub(super) fn chunks() -> Result<Vec<MustFail>> {
             classes: &[],
             run: 1,
             columns: 8,
+            column_classes: &[],
+            exceptions: &[],
             chunk: 1 << 18,
         };
         let mut leaf = scalar(&plain)?;
-        leaf.chunks[3] = vec![Chunk::new(mode, payload)];
+        leaf.chunks[4] = vec![Chunk::new(mode, payload)];
         of_leaf(leaf)
     };
     let low = |values: &[u64], bits| words(values, bits).bytes.into_owned();
