@@ -330,7 +330,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     runs.spec.streams[1].items = 1;
     let silent = Pulses { step: 0.0, ..loud };
     let shifted = Pulses { shifts: &[0; 16], ..loud };
-    let endless = Pulses { run: 0, classes: &[], ..loud };
+    let without_run = Pulses { run: 0, classes: &[], ..loud };
 
     let book = [vec![-3, 1], vec![2, 0]];
     let stage = Stage { step: 0.5, rice: [2, 1], words: &book, noise: None, tabled: false, symbols: &[1, 2] };
@@ -347,8 +347,8 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     (heavy.spec.streams[0], heavy.chunks[0]) = (spec, chunks);
     let mapped = Stage { noise: Some((0, 2)), ..good };
     let mut seed = rvq(&[4], 2, 1, &[mapped])?;
-    let mut form = rvq(&[4], 2, 1, &[mapped])?;
-    form.spec.params = cbor!({"dim" => 2, "groups" => 1, "stages" => 1, "mapped" => 1})
+    let mut untrue = rvq(&[4], 2, 1, &[mapped])?;
+    untrue.spec.params = cbor!({"dim" => 2, "groups" => 1, "stages" => 1, "mapped" => 1})
         .map_err(|e| benben::Error::invalid(e.to_string()))?;
     // The seed in one byte more than it needs.
     let (spec, chunks) = encode_bytes(&[1, 0, 0, 0, 0x3f, 0x80, 0, 1, 0x9b, 1, 0], 1, 1 << 18)?;
@@ -394,7 +394,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("pvq-pulse-classes", CORRUPTION, "a run without a class", of_leaf(runs)?),
         read("pvq-pulse-step", CORRUPTION, "a step of 0", of_leaf(pulses(&silent)?)?),
         read("pvq-pulse-shifts", CORRUPTION, "16 shifts", of_leaf(pulses(&shifted)?)?),
-        read("pvq-pulse-run", CORRUPTION, "runs of no groups", of_leaf(pulses(&endless)?)?),
+        read("pvq-pulse-run", CORRUPTION, "runs of no groups", of_leaf(pulses(&without_run)?)?),
         read("rvq-symbol", CORRUPTION, "a symbol without a codeword", of_leaf(rvq(&[4], 2, 1, &[stage])?)?),
         read("rvq-stream", CORRUPTION, "a stream too many", of_leaf(extra)?),
         read("rvq-step", CORRUPTION, "a step of 0", of_leaf(rvq(&[4], 2, 1, &[zero])?)?),
@@ -402,7 +402,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("rvq-range", CORRUPTION, "a codeword that is infinite", of_leaf(rvq(&[4], 2, 1, &[endless])?)?),
         read("rvq-side", CORRUPTION, "more side information than two vectors warrant", of_leaf(heavy)?),
         read("rvq-seed", CORRUPTION, "a seed with a needless byte", of_leaf(seed)?),
-        read("rvq-mapped", CORRUPTION, "a form that is no truth value", of_leaf(form)?),
+        read("rvq-mapped", CORRUPTION, "a form that is no truth value", of_leaf(untrue)?),
         read("ternary-trit", CORRUPTION, "a trit of 3", of_leaf(ternary(&t, false)?)?),
         read("ternary-unit", CORRUPTION, "a unit of 0", of_leaf(ternary(&unit, false)?)?),
         read("ternary-start", CORRUPTION, "a block that begins past the codewords", of_leaf(over_end)?),
