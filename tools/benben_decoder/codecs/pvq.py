@@ -6,13 +6,11 @@ import numpy as np
 from ..errors import require
 from ..node import SYMBOLS
 from ..tables import Model
+from . import grid
 from .pyramid import counts, points
-from .scalar import unzigzag, values
 
-MAX_SIDE = 1 << 16
 MAX_STEP = 2.0 ** 112
 MAX_PULSES = 4096
-MAX_SHIFTS = 15
 MAX_GAIN_TABLES = 16
 U64 = np.uint64
 
@@ -51,12 +49,10 @@ def _step(side):
 
 def _pulses(leaf, dim):
     groups = -(-leaf.elements // dim)
-    side = leaf.side(MAX_SIDE)
+    side = leaf.side(grid.MAX_SIDE)
     step = _step(side)
     run = side.varint(1, (1 << 32) - 1)
-    count = side.u8()
-    require(count <= MAX_SHIFTS, f"{count} shifts")
-    shifts = np.array([0] + [side.i8() for _ in range(count)] + [0], np.float32) / np.float32(256)
+    shifts = grid.read_shifts(side, side.u8(), 256)
     class_tables = side.tables(1)
     pulse_tables = side.tables()
     require(pulse_tables, "no table of pulses")
@@ -65,13 +61,13 @@ def _pulses(leaf, dim):
     classes = leaf.symbols(1, -(-groups // run) if several else 0, Model(class_tables))
     require(not (classes >= len(pulse_tables)).any(), "a class without a table")
     symbols = leaf.symbols(2, leaf.elements, Model(pulse_tables, run * dim, classes if several else None))
-    return values(unzigzag(symbols), shifts, step)
+    return grid.values(grid.unzigzag(symbols), shifts, step)
 
 
 def _numbered(leaf, dim):
     n = leaf.elements
     groups = -(-n // dim)
-    side = leaf.side(MAX_SIDE)
+    side = leaf.side(grid.MAX_SIDE)
     step = _step(side)
     head_bits = side.u8()
     require(head_bits <= 8, f"heads of {head_bits} bits")

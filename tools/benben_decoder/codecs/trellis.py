@@ -3,12 +3,9 @@ format-spec/codecs/trellis.md."""
 
 import numpy as np
 
-from ..errors import require
-from ..tables import FLIP, LANES, STATES, Model
-from .scalar import unzigzag
+from ..tables import FLIP, LANES, STATES
+from . import grid
 
-MAX_SIDE = 1 << 16
-MAX_SHIFTS = 15
 MAX_COLUMN_CLASSES = 16
 MAX_STEP = np.float32(2.0 ** 119)
 # State after state `p` and an integer of parity `b`, at 2 p + b.
@@ -20,31 +17,20 @@ def decode(leaf):
     leaf.params(["step", "run", "columns", "zero", "states"])
     step = leaf.step("step", MAX_STEP)
     run = leaf.uint("run", 64, low=1)
-    column_classes = leaf.uint("columns", 64, low=1, high=MAX_COLUMN_CLASSES)
+    columns = leaf.uint("columns", 64, low=1, high=MAX_COLUMN_CLASSES)
     zero = leaf.flag("zero")
     trellis = 8 if leaf.flag("states") else 2
     n = leaf.elements
     if n == 0:
         return np.zeros(0, np.float32)
-    rows, columns = leaf.rows_and_columns()
-    side = leaf.side(MAX_SIDE)
-    shifts = []
-    for _ in range(2):
-        count = side.varint(high=MAX_SHIFTS)
-        shifts.append(np.array([0] + [side.i8() for _ in range(count)] + [0], np.float32) / np.float32(64))
+    side = leaf.side(grid.MAX_SIDE)
+    shifts = [grid.read_shifts(side, side.varint(high=grid.MAX_SHIFTS), 64) for _ in range(2)]
     tables = side.tables()
     side.end()
-    group = column_classes * trellis
-    require(tables and len(tables) % group == 0, f"{len(tables)} tables where {group} make a class")
-    several = len(tables) > group
-    of_rows = leaf.symbols(1, -(-rows // run) if several else 0)
-    of_columns = leaf.symbols(2, columns if column_classes > 1 else 0)
-    model = Model(tables, min(run, max(rows, 1)) * columns, of_rows if several else None, trellis,
-                  of_columns if column_classes > 1 else None, column_classes)
-    symbols = leaf.symbols(3, n, model)
+    symbols = grid.read_symbols(leaf, tables, run, columns, trellis)
     odd = states(symbols, leaf.node.streams[3].chunk_items) & np.uint8(1)
-    out = values(unzigzag(symbols), odd, zero, shifts, step)
-    _put_exceptions(leaf, out)
+    out = values(grid.unzigzag(symbols), odd, zero, shifts, step)
+    grid.put_exceptions(leaf, 4, out)
     return out
 
 
@@ -87,15 +73,3 @@ def values(k, odd, zero, shifts, step):
     v = (a.astype(np.float32) + d) * step
     return np.where(q < 0, -v, v)
 
-
-def _put_exceptions(leaf, out):
-    positions = leaf.words(4, most=len(out) // 16 + 16)
-    bits = leaf.words(5, len(positions))
-    if not len(positions):
-        return
-    require(bool((positions[1:] > positions[:-1]).all()), "positions of exceptions that do not rise")
-    require(int(positions[-1]) < len(out), f"an exception of element {positions[-1]}")
-    require(not (bits >> np.uint64(32)).any(), "an exception of more than 32 bits")
-    exceptions = bits.astype(np.uint32).view(np.float32)
-    require(bool(np.isfinite(exceptions).all()), "an exception that is not finite")
-    out[positions.astype(np.intp)] = exceptions
