@@ -59,12 +59,16 @@ class Node:
         self.is_leaf = "segment" in value
         self.known = not self.is_leaf and self.name in INNER and self.version == 1
         self.is_ref = self.known and self.name == "ref"
+        # A type is checked wherever the key stands, its meaning only where the node has one.
+        dtype, shape = value.get("dtype", ""), value.get("shape", [])
+        require(isinstance(dtype, str), f"node {self.name!r}: dtype is no text")
+        require(isinstance(shape, list) and all(is_uint(d, 64) for d in shape), f"node {self.name!r}: shape")
         self.dtype = self.shape = None
         if self.is_leaf or self.is_ref:
-            self.dtype = dtypes.known(string(value, "dtype", f"node {self.name!r}"))
+            require("dtype" in value, f"node {self.name!r}: no dtype")
+            self.dtype = dtypes.known(dtype)
         if self.is_leaf or self.is_ref or self.known and self.name == "sparse":
-            shape = value.get("shape")
-            require(isinstance(shape, list) and all(is_uint(d, 64) for d in shape), f"node {self.name!r}: shape")
+            require("shape" in value, f"node {self.name!r}: no shape")
             self.shape = tuple(shape)
         if self.is_leaf:
             self._read_leaf(value)
