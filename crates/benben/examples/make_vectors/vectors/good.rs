@@ -3,7 +3,8 @@
 use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
 use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_integer, raw_palette, scalar};
 use super::patch::Parts;
-use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
+use super::trellis_leaves::{Path, trellis};
+use super::vector_leaves::{Pulses, Pvq, Stage, Ternary, pulses, pvq, rvq, ternary};
 use super::{Tensor, noise, origin, pack, pack_with, peaked};
 use benben::{Dtype, Result};
 use benben_format::{Chunk, EncodedLeaf, Expr, Mode, Writer};
@@ -20,6 +21,7 @@ pub(crate) fn packs() -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("raw-palette", raw_palette_pack()?),
         ("raw-float", raw_float_pack()?),
         ("scalar", scalar_pack()?),
+        ("trellis", trellis_pack()?),
         ("pvq", pvq_pack()?),
         ("rvq", rvq_pack()?),
         ("ternary", ternary_pack()?),
@@ -123,9 +125,10 @@ fn raw_float_pack() -> Result<Vec<u8>> {
 
 fn scalar_pack() -> Result<Vec<u8>> {
     let small: Vec<i32> = (0..300).map(peaked).collect();
-    // One in 97 escapes.
-    let far = |i: u64| if i % 97 == 5 { 5000 } else { 0 };
-    let wide: Vec<i32> = (0..600).map(|i| peaked(i) * 9 + (noise(i) % 9) as i32 - far(i)).collect();
+    let wide: Vec<i32> = (0..600).map(|i| peaked(i) * 9 + (noise(i) % 9) as i32).collect();
+    // One in 97 is an exception.
+    let far: Vec<(u64, f32)> = (5..600).step_by(97).map(|i| (i, 0.7 - 1500.0 * i as f32)).collect();
+    let of_columns: Vec<u8> = (0..30).map(|c| u8::from(c % 7 == 2)).collect();
     let plain = Scalar {
         shape: &[300],
         step: 0.0625,
@@ -135,6 +138,8 @@ fn scalar_pack() -> Result<Vec<u8>> {
         classes: &[],
         run: 1,
         columns: 300,
+        column_classes: &[],
+        exceptions: &[],
         chunk: 1 << 18,
     };
     let full = Scalar {
@@ -146,6 +151,8 @@ fn scalar_pack() -> Result<Vec<u8>> {
         classes: &[0, 2, 1, 0, 1, 2, 2],
         run: 3,
         columns: 30,
+        column_classes: &of_columns,
+        exceptions: &far,
         chunk: 256,
     };
     let tied = Expr::Ref { tensor: "as-f16".into(), shape: vec![20, 5, 6], dtype: Dtype::F16 };
@@ -157,6 +164,68 @@ fn scalar_pack() -> Result<Vec<u8>> {
         leaf("as-f16", Dtype::F16, &[20, 5, 6], scalar(&full)?),
         ("as-f16-again", Dtype::F16, &[20, 5, 6][..], tied),
         leaf("symbol-255", Dtype::F32, &[2, 2], scalar(&negative)?),
+    ])
+}
+
+fn trellis_pack() -> Result<Vec<u8>> {
+    let long: Vec<i32> = (0..3000).map(peaked).collect();
+    let sparse: Vec<i32> =
+        (0..3000).map(|i| if noise(i).is_multiple_of(3) { peaked(i) / 2 } else { 0 }).collect();
+    let unions = Path {
+        shape: &[3000],
+        step: 0.0625,
+        zero: false,
+        states: false,
+        shifts: [&[], &[]],
+        integers: &long,
+        classes: &[],
+        of_columns: &[],
+        run: 1,
+        columns: 3000,
+        exceptions: &[],
+        chunk: 1 << 18,
+    };
+    let states = Path {
+        shape: &[20, 5, 30],
+        step: 0.3,
+        zero: true,
+        states: true,
+        shifts: [&[-9, 4, 0, 127, -128], &[16, -16]],
+        integers: &sparse,
+        classes: &[0, 1, 1, 0, 1, 0, 0],
+        of_columns: &[],
+        run: 3,
+        columns: 150,
+        exceptions: &[(0, 0x7f7f_ffff), (1, 0xc2c8_0000), (1025, 0x8000_0000), (2999, 1)],
+        chunk: 1024,
+    };
+    let same = Path {
+        // A chunk of one symbol throughout, whose path moves all the same.
+        integers: &[-1; 600],
+        shape: &[6, 100],
+        columns: 100,
+        shifts: [&[8], &[]],
+        chunk: 256,
+        ..unions
+    };
+    let wide: Vec<i32> = (0..96).map(|i| if i % 2 == 0 { 127 - i } else { i - 128 }).collect();
+    let wide = Path { integers: &wide, shape: &[96], columns: 96, zero: true, ..unions };
+    let halves: Vec<u8> = (0..60).map(|column| u8::from(column % 7 > 2) + u8::from(column > 40)).collect();
+    let both = Path {
+        shape: &[50, 60],
+        classes: &[0, 2, 1, 0, 1, 2, 2],
+        of_columns: &halves,
+        run: 8,
+        columns: 60,
+        shifts: [&[3, 2], &[-1]],
+        ..unions
+    };
+    pack([
+        leaf("both", Dtype::F32, &[50, 60], trellis(&both)?),
+        leaf("unions", Dtype::F32, &[3000], trellis(&unions)?),
+        leaf("states", Dtype::F32, &[20, 5, 30], trellis(&states)?),
+        leaf("as-f16", Dtype::F16, &[6, 100], trellis(&same)?),
+        leaf("wide", Dtype::F32, &[96], trellis(&wide)?),
     ])
 }
 
@@ -191,10 +260,32 @@ fn pvq_pack() -> Result<Vec<u8>> {
     q.groups = &coded;
     let zeros = Pvq { shape: &[40], groups: &[(0, 0, 0); 5], classes: &[], bands: &[], head_bits: 0, ..q };
     let zeros = Pvq { dim: 8, ..zeros };
+    // 3,000 integers in 429 groups, the last cut; every fifth run is loud.
+    let classes: Vec<u8> = (0..143).map(|run| u8::from(run % 5 == 0)).collect();
+    let integer = |i: u64| match classes[i as usize / 21] {
+        0 => (noise(i) % 7 * (noise(i + 5000) % 2)) as i32 - 2,
+        _ => (noise(i) % 255) as i32 - 127,
+    };
+    let integers: Vec<i32> = (0..3000).map(integer).collect();
+    let loud = Pulses {
+        shape: &[30, 100],
+        dim: 7,
+        step: 0.75,
+        shifts: &[-30, 12, 0, 127, -128],
+        integers: &integers,
+        classes: &classes,
+        tabled: true,
+        run: 3,
+        chunk: 700,
+    };
+    let few = Pulses { shape: &[5], shifts: &[], integers: &[-128, 0, 1, -1, 127], classes: &[], ..loud };
+    let few = Pulses { tabled: false, run: 1, ..few };
     pack([
         leaf("heads", Dtype::F32, &[13, 50], first),
         leaf("tails", Dtype::F32, &[82, 3], pvq(&q)?),
         leaf("zeros", Dtype::F32, &[40], pvq(&zeros)?),
+        leaf("pulses", Dtype::F32, &[30, 100], pulses(&loud)?),
+        leaf("few-pulses", Dtype::F32, &[5], pulses(&few)?),
     ])
 }
 

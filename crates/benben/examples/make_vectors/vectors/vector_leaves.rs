@@ -9,7 +9,7 @@ use ciborium::cbor;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// What a `pvq` leaf is made of.
+/// What a `pvq` leaf of numbered points is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Pvq<'a> {
     pub(crate) shape: &'a [u64],
@@ -81,7 +81,7 @@ pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
     }
     side.tables(&gains)?;
     side.tables(&heads)?;
-    let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim}))?;
+    let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim, "form" => "numbered"}))?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(p.bands, &Model::none(), CHUNK)?);
     let model = Model::by_rows(&gains, p.bands, p.run as u64);
@@ -104,6 +104,42 @@ pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
     }
     push(&mut leaf, encode_words(&starts, CHUNK));
     push(&mut leaf, encode_words(&words, CHUNK));
+    Ok(leaf)
+}
+
+/// What a `pvq` leaf of pulses is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Pulses<'a> {
+    pub(crate) shape: &'a [u64],
+    pub(crate) dim: u8,
+    pub(crate) step: f32,
+    pub(crate) shifts: &'a [i8],
+    pub(crate) integers: &'a [i32],
+    /// Class of each run of `run` groups, none for one table.
+    pub(crate) classes: &'a [u8],
+    /// Whether classes have a table.
+    pub(crate) tabled: bool,
+    pub(crate) run: usize,
+    pub(crate) chunk: u32,
+}
+
+pub(crate) fn pulses(p: &Pulses<'_>) -> Result<EncodedLeaf> {
+    let symbols: Vec<u8> = p.integers.iter().map(|&q| zigzag(q) as u8).collect();
+    let run = p.run * usize::from(p.dim);
+    let of_pulses = tables(&symbols, p.classes, run.max(1));
+    let of_classes = if p.tabled { vec![table(p.classes.iter().copied())] } else { Vec::new() };
+    let mut side = SideWriter::new();
+    side.f32(p.step);
+    side.varint(p.run as u64);
+    side.u8(p.shifts.len() as u8);
+    p.shifts.iter().for_each(|s| side.u8(s.cast_unsigned()));
+    side.tables(&of_classes)?;
+    side.tables(&of_pulses)?;
+    let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim, "form" => "pulses"}))?;
+    push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
+    push(&mut leaf, encode_symbols(p.classes, &Model::by_rows(&of_classes, &[], 1), p.chunk)?);
+    let model = Model::by_rows(&of_pulses, p.classes, run.max(1) as u64);
+    push(&mut leaf, encode_symbols(&symbols, &model, p.chunk)?);
     Ok(leaf)
 }
 
