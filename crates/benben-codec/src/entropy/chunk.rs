@@ -109,21 +109,42 @@ pub(super) fn each<T>(
     pieces.iter_mut().try_for_each(|p| decode(&p.chunk, p.part, p.out).map_err(|e| p.name(e)))
 }
 
-/// Decodes two pieces side by side where both are whole chunks in mode rans; says whether they were.
-fn pair<I: Item>(
+/// Decodes `N` pieces side by side where all are whole chunks in mode rans; says whether they were.
+fn beside<I: Item, const N: usize>(
     pieces: &mut [Piece<'_, I>],
     decoder: &Decoder<'_>,
     values: &[[f32; 256]],
 ) -> Option<Result<()>> {
     let whole = |p: &Piece<'_, I>| p.chunk.mode == Mode::Rans && p.part.range.len() == p.part.items;
-    let [a, b] = pieces else { return None };
-    if !whole(a) || !whole(b) {
+    let pieces: &mut [Piece<'_, I>; N] = pieces.try_into().ok()?;
+    if !pieces.iter().all(whole) {
         return None;
     }
-    let payloads = [(&a.chunk, a.part), (&b.chunk, b.part)]
-        .map(|(chunk, part)| Payload { bytes: &chunk.bytes, first: part.first });
-    let [first, second] = decoder.decode(values, payloads, [&mut *a.out, &mut *b.out]);
-    Some(first.map_err(|e| a.name(e)).and(second.map_err(|e| b.name(e))))
+    let mut payloads = [Payload { bytes: &[], first: 0 }; N];
+    let out = std::array::from_fn(|_| <&mut [I]>::default());
+    let mut out: [&mut [I]; N] = out;
+    for ((piece, payload), out) in pieces.iter_mut().zip(&mut payloads).zip(&mut out) {
+        *payload = Payload { bytes: &piece.chunk.bytes, first: piece.part.first };
+        *out = piece.out;
+    }
+    let results = decoder.decode(values, payloads, out);
+    // The error of the first.
+    let mut named = results.into_iter().zip(pieces);
+    Some(named.try_for_each(|(result, piece)| result.map_err(|e| piece.name(e))))
+}
+
+/// Decodes all pieces side by side, if they are such.
+fn together<I: Item>(
+    pieces: &mut [Piece<'_, I>],
+    decoder: &Decoder<'_>,
+    values: &[[f32; 256]],
+) -> Option<Result<()>> {
+    match pieces.len() {
+        2 => beside::<I, 2>(pieces, decoder, values),
+        3 => beside::<I, 3>(pieces, decoder, values),
+        4 => beside::<I, 4>(pieces, decoder, values),
+        _ => None,
+    }
 }
 
 /// Decodes the wanted symbols of some chunks to their values.
@@ -132,7 +153,7 @@ pub(super) fn decode_values(
     decoder: &Decoder<'_>,
     rows: &[[f32; 256]],
 ) -> Result<()> {
-    if let Some(outcome) = pair(pieces, decoder, rows) {
+    if let Some(outcome) = together(pieces, decoder, rows) {
         return outcome;
     }
     each(pieces, |chunk, part, out| {
@@ -153,7 +174,7 @@ pub(super) fn decode_values(
 
 /// Decodes the wanted symbols of some chunks.
 pub(super) fn decode_symbols(pieces: &mut [Piece<'_, u8>], decoder: &Decoder<'_>) -> Result<()> {
-    pair(pieces, decoder, &[])
+    together(pieces, decoder, &[])
         .unwrap_or_else(|| each(pieces, |chunk, part, out| chunk_symbols(chunk, part, decoder, out)))
 }
 

@@ -23,7 +23,7 @@
 //! 96 bytes for each chunk on top of the tables' cost ([`estimated_bytes`]). Decoding is the [`kernel`](super::Kernel)s'
 //! work: no branches, and the same speed whether symbols share a table or each has its own.
 
-use super::kernel::{Item, Kernel, Lanes, Lookup, Slots, Tables, one};
+use super::kernel::{Item, Kernel, Lanes, Lookup, Narrow, Slots, Tables, one};
 use super::{Model, Table, Trellis, Values};
 use benben_format::{Error, ErrorKind, Result};
 use std::hint::select_unpredictable;
@@ -122,7 +122,7 @@ impl Span {
 /// A model with what decoding by it takes, made when the first chunk asks for it and shared by all.
 pub(super) struct Decoder<'a> {
     pub(super) model: &'a Model<'a>,
-    slots: OnceLock<Vec<Slots>>,
+    slots: OnceLock<(Vec<Slots>, Vec<Option<Narrow>>)>,
     kernel: Kernel,
 }
 
@@ -166,9 +166,12 @@ impl<'a> Decoder<'a> {
             let mut e = Some(e);
             return [(); N].map(|()| e.take().map_or(Ok(()), Err));
         }
-        let slots = self.slots.get_or_init(|| model.tables.iter().map(Table::slots).collect());
+        let (slots, narrow) = self.slots.get_or_init(|| {
+            let narrow = if self.kernel == Kernel::Avx512Narrow { model.tables } else { &[] };
+            (model.tables.iter().map(Table::slots).collect(), narrow.iter().map(Narrow::new).collect())
+        });
         let alphabet = model.tables.iter().map(Table::alphabet).max().unwrap_or(0);
-        let lookup = Lookup { slots, values, trellis: model.trellis, alphabet };
+        let lookup = Lookup { slots, narrow, values, trellis: model.trellis, alphabet };
         // With one table for all, whole chunks are one block.
         let whole = model.rows.of.is_empty() && model.columns.of.is_empty();
         let block = if whole { usize::MAX } else { BLOCK };
