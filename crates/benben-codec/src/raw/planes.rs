@@ -9,7 +9,7 @@ use super::word::{Word, by_size, entropy, histogram, map, sample};
 use crate::entropy::Table;
 
 /// Share of a tensor that a table for one more plane has to save.
-const WORTH: f64 = 1.0 / 500.0;
+const WORTH: f64 = 1.0 / 100.0;
 
 /// Byte `index`, counted from the highest, of the rest of each element.
 pub(super) fn extract(cut: &Cut, bytes: &[u8], index: usize) -> Vec<u8> {

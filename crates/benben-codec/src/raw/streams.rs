@@ -17,7 +17,9 @@ use super::cut::{Cut, Kind};
 use super::merge::{self, BLOCK};
 use super::plane::Plane;
 use super::{palette, planes};
-use crate::entropy::{self, CHUNK_ITEMS, Model, SideReader, SideWriter, SymbolDecoder, TOGETHER, Table};
+use crate::entropy::{
+    self, CHUNK_ITEMS, Model, Preference, SideReader, SideWriter, SymbolDecoder, TOGETHER, Table,
+};
 use benben_format::{EncodedLeaf, Error, LeafSource, LeafSpec, Result, StreamKind};
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -66,7 +68,7 @@ pub(super) fn encode(content: &Content<'_>, chunk_items: u32, leaf: &mut Encoded
     push(entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
     push(entropy::encode_symbols(classes, &Model::none(), CHUNK_ITEMS)?);
     let model = Model::by_rows(tables, classes, content.run);
-    push(entropy::encode_symbols(content.symbols, &model, chunk_items)?);
+    push(entropy::encode_symbols_by(content.symbols, &model, chunk_items, Preference::Rans)?);
     if let Rest::Planes { cut, bytes, tables } = content.rest {
         // One after the other: a plane takes as much memory as the symbols do.
         for (p, table) in tables.iter().enumerate() {

@@ -141,7 +141,10 @@ unsafe fn groups<const N: usize>(
         let coder = &lanes[n].coder;
         let (a, b) = (load(coder.as_ptr().cast()), load(coder[16..].as_ptr().cast()));
         let halves = |a, b| {
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b))
+            _mm512_inserti64x4::<1>(
+                _mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)),
+                _mm512_cvtepi32_epi16(b),
+            )
         };
         low[n] = halves(a, b);
         high[n] = halves(_mm512_srli_epi32::<16>(a), _mm512_srli_epi32::<16>(b));
@@ -194,7 +197,8 @@ unsafe fn groups<const N: usize>(
     for n in 0..N {
         for (half, coder) in lanes[n].coder.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let own = |x: __m512i| {
-                let own = if half == 0 { _mm512_castsi512_si256(x) } else { _mm512_extracti64x4_epi64::<1>(x) };
+                let own =
+                    if half == 0 { _mm512_castsi512_si256(x) } else { _mm512_extracti64x4_epi64::<1>(x) };
                 _mm512_cvtepu16_epi32(own)
             };
             let x = _mm512_or_si512(_mm512_slli_epi32::<16>(own(high[n])), own(low[n]));
@@ -204,4 +208,3 @@ unsafe fn groups<const N: usize>(
     }
     done
 }
-
