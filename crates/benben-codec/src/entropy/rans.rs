@@ -198,8 +198,14 @@ impl<'a> Decoder<'a> {
                     }
                 }
             });
-            let done =
-                self.kernel.run(lookup, tables, &mut lanes, &mut words, own.each_mut().map(|o| &mut **o));
+            let done = groups(
+                self.kernel,
+                lookup,
+                tables,
+                &mut lanes,
+                &mut words,
+                own.each_mut().map(|o| &mut **o),
+            );
             for n in 0..N {
                 if results[n].is_err() {
                     continue;
@@ -208,7 +214,8 @@ impl<'a> Decoder<'a> {
                 let tables = tables[n].from(done);
                 let rest = own[n].get_mut(done..).unwrap_or_default();
                 // A longer neighbour, or one with more words, goes on alone.
-                let more = self.kernel.run(
+                let more = groups(
+                    self.kernel,
                     lookup,
                     [tables],
                     std::array::from_mut(lanes),
@@ -326,6 +333,44 @@ fn finish(lanes: &Lanes, words: &[u8]) -> Result<()> {
         ))),
         None => Ok(()),
     }
+}
+
+/// [`Kernel::run`], also where fewer words are left than a group may take: from a copy of them with zeros behind. What
+/// was decoded from zeros is done again, symbol by symbol, by whoever comes next.
+fn groups<I: Item, const N: usize>(
+    kernel: Kernel,
+    lookup: Lookup<'_>,
+    tables: [Tables<'_>; N],
+    lanes: &mut [Lanes; N],
+    words: &mut [&[u8]; N],
+    mut out: [&mut [I]; N],
+) -> usize {
+    const GROUP_BYTES: usize = 2 * LANES;
+    let done = kernel.run(lookup, tables, lanes, words, out.each_mut().map(|o| &mut **o));
+    let out = out.map(|o| o.get_mut(done..).unwrap_or_default());
+    if out.iter().any(|o| o.len() < LANES) {
+        return done;
+    }
+    let before = lanes.clone();
+    let mut padded = [[0; 2 * GROUP_BYTES]; N];
+    let mut left = *words;
+    for (padded, left) in padded.iter_mut().zip(&mut left) {
+        if left.len() < GROUP_BYTES {
+            padded[..left.len()].copy_from_slice(left);
+            *left = padded;
+        }
+    }
+    let start = left.map(<[u8]>::len);
+    let more = kernel.run(lookup, tables.map(|t| t.from(done)), lanes, &mut left, out);
+    let taken: [usize; N] = std::array::from_fn(|n| start[n] - left[n].len());
+    if taken.iter().zip(&*words).any(|(taken, words)| *taken > words.len()) {
+        *lanes = before;
+        return done;
+    }
+    for (words, taken) in words.iter_mut().zip(taken) {
+        *words = &words[taken..];
+    }
+    done + more
 }
 
 /// Decodes the symbols of a block from number `done` on, which is the first of a group.
