@@ -145,15 +145,16 @@ fn some<I: Item>(
     let (mut whole, rest) = pieces.split_at_mut(whole);
     let mut failed = None;
     while !whole.is_empty() {
-        let (outcome, taken) = if let Some(four) = whole.first_chunk_mut::<4>() {
-            (beside(four, decoder, values), 4)
-        } else if let Some(two) = whole.first_chunk_mut::<2>() {
-            (beside(two, decoder, values), 2)
-        } else {
-            let first = &mut whole[0];
-            let outcome = single(&first.chunk, first.part, first.out);
-            (outcome.map_err(|e| (first.index, first.name(e))), 1)
-        };
+        let (outcome, taken) =
+            if let Some(four) = whole.first_chunk_mut::<4>().filter(|_| decoder.takes_four::<I>()) {
+                (beside(four, decoder, values), 4)
+            } else if let Some(two) = whole.first_chunk_mut::<2>() {
+                (beside(two, decoder, values), 2)
+            } else {
+                let first = &mut whole[0];
+                let outcome = single(&first.chunk, first.part, first.out);
+                (outcome.map_err(|e| (first.index, first.name(e))), 1)
+            };
         first_error(&mut failed, outcome);
         whole = &mut whole[taken..];
     }

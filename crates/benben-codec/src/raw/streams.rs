@@ -9,8 +9,9 @@
 //! | 3, ... | symbols | the planes of the rest, 8 bits each and the highest first, by the plane's table |
 //!
 //! # Cost
-//! The symbols of a few chunks are decoded side by side into a buffer that stays in the second-level cache, and merged with the planes, block
-//! by block, straight into the caller's bytes; planes that are stored as they are are read where they lie.
+//! The symbols of a few chunks are decoded side by side into a buffer that stays in the second-level cache, and merged
+//! with the planes, block by block, straight into the caller's bytes; planes that are stored as they are are read where
+//! they lie.
 
 use super::classes::{Coding, MAX_RUNS};
 use super::cut::{Cut, Kind};

@@ -1,8 +1,8 @@
 //! Kernels of the rANS decoder: the same bits in, the same symbols or values out, on every path.
 //!
 //! A kernel decodes whole groups of [`LANES`] symbols while at least as many words are left, and says how many symbols
-//! it did; [`rans`](super::rans) does the rest. It takes one chunk or two side by side: a look-up waits for the one
-//! before in the same lane, and what one chunk waits for the other hides. `portable` is the definition; the others are
+//! it did; [`rans`](super::rans) does the rest. It takes one chunk or a few side by side: a look-up waits for the one
+//! before in the same lane, and what one chunk waits for the others hide. `portable` is the definition; the others are
 //! held against it.
 
 #[cfg(target_arch = "x86_64")]

@@ -208,3 +208,22 @@ unsafe fn groups<const N: usize>(
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_exponents_fit() {
+        // Of weights: each exponent half as often as the next, up to a few that are rare.
+        let mut counts: Vec<u64> = (0..20).map(|e| 1 << (2 * e)).collect();
+        counts.extend([1 << 37, 1 << 30, 3, 2, 1]);
+        let narrow = Narrow::new(&Table::from_counts(&counts));
+        assert!(narrow.is_some_and(|n| n.symbols[24] == 24 && n.lasts[24] == 4095));
+        // One symbol alone, too many, and too many ends within buckets.
+        assert!(Narrow::new(&Table::from_counts(&[1])).is_none());
+        assert!(Narrow::new(&Table::from_counts(&[1; 65])).is_none());
+        let ends: Vec<u64> = (0..64).map(|s| if s % 6 == 0 { 350 } else { 9 }).collect();
+        assert!(Narrow::new(&Table::from_counts(&ends)).is_none());
+    }
+}
