@@ -26,7 +26,7 @@
     reason = "kernels narrow values whose range the line before has set"
 )]
 
-mod bands;
+pub mod bands;
 mod checks;
 mod dial;
 mod dispatch;
