@@ -31,6 +31,7 @@ mod checks;
 mod dial;
 mod dispatch;
 pub mod entropy;
+mod importance;
 pub mod pvq;
 pub mod raw;
 pub mod rvq;
@@ -40,4 +41,5 @@ pub mod ternary;
 
 pub use checks::{check_codec, check_finite, check_range};
 pub use dispatch::{CODECS, decode};
+pub use importance::Importance;
 pub use target::{Fit, Target, squared_error};

@@ -1,4 +1,4 @@
-//! Codec `raw`: every dtype comes back bit for bit.
+//! Codec `raw`: every dtype comes back bit for bit, in whatever layout, at about its entropy.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "tests")]
 
 use benben_codec::raw::{self, Layout};
@@ -14,7 +14,7 @@ fn noise(i: u64) -> u64 {
 }
 
 /// Bytes of elements of a kind: 0 any bits, 1 weights whose rows differ, 2 weights with special values, 3 small
-/// integers, 4 one value.
+/// integers, 4 one value, 5 weights that have been coarser, 6 few values, 7 small signed integers with a few large ones.
 fn tensor(dtype: Dtype, n: usize, row: usize, kind: u8, seed: u64) -> Vec<u8> {
     let size = dtype.size();
     let any = |i: usize| noise(seed.wrapping_add(i as u64));
@@ -44,6 +44,12 @@ fn tensor(dtype: Dtype, n: usize, row: usize, kind: u8, seed: u64) -> Vec<u8> {
             _ => float(weight(i)),
         },
         3 => any(i) % 30,
+        5 => float(weight(i)) & u64::MAX << (4 * size),
+        6 => float(weight((any(i) % 16) as usize)),
+        7 => {
+            let small = (any(i).count_ones() as i64) - 32;
+            if any(i) % 101 == 0 { any(i + 1).cast_signed() >> 36 } else { small }.cast_unsigned()
+        }
         _ => any(0),
     };
     (0..n).flat_map(|i| value(i).to_le_bytes().into_iter().take(size)).collect()
@@ -57,7 +63,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn every_dtype_comes_back(
-        dtype in prop::sample::select(&Dtype::ALL[..]), rows in 0usize..40, row in 1usize..130, kind in 0u8..5, seed: u64,
+        dtype in prop::sample::select(&Dtype::ALL[..]), rows in 0usize..40, row in 1usize..130, kind in 0u8..8, seed: u64,
         chunk_items in 1u32..4000, cut in (any::<u16>(), any::<u16>()),
     ) {
         let n = rows * row;
@@ -75,27 +81,91 @@ proptest! {
     }
 }
 
+/// Layout of `n` elements of a kind, and stored bits of an element.
+fn bits(dtype: Dtype, n: usize, kind: u8) -> (Layout, f64) {
+    let leaf = raw::encode(&tensor(dtype, n, 100, kind, 7), dtype, &[n as u64 / 100, 100]).unwrap();
+    (layout(&leaf), leaf.stored_bytes() as f64 * 8.0 / n as f64)
+}
+
+/// Bits of the entropy of an element.
+fn entropy(dtype: Dtype, n: usize, kind: u8) -> f64 {
+    let mut counts = std::collections::BTreeMap::<Vec<u8>, f64>::new();
+    let bytes = tensor(dtype, n, 100, kind, 7);
+    bytes.chunks(dtype.size()).for_each(|b| *counts.entry(b.to_vec()).or_default() += 1.0);
+    counts.values().map(|c| c * (n as f64 / c).log2()).sum::<f64>() / n as f64
+}
+
 #[test]
-fn weights_take_layout_float_and_integers_planes() {
-    let encode = |dtype, n, kind| {
-        let leaf = raw::encode(&tensor(dtype, n, 100, kind, 7), dtype, &[n as u64 / 100, 100]).unwrap();
-        (layout(&leaf), leaf.stored_bytes() as f64 / (n * dtype.size()) as f64)
-    };
+fn weights_take_layout_float() {
     for (dtype, most) in [(Dtype::F32, 0.83), (Dtype::BF16, 0.67), (Dtype::F16, 0.87), (Dtype::F64, 0.92)] {
-        let (layout, ratio) = encode(dtype, 100_000, 1);
+        let (layout, bits) = bits(dtype, 100_000, 1);
         assert!(matches!(layout, Layout::Float(_)), "{dtype}: {layout:?}");
-        assert!(ratio < most, "{dtype}: {ratio}");
+        assert!(bits / 8.0 < most * dtype.size() as f64, "{dtype}: {bits}");
     }
-    let (layout, ratio) = encode(Dtype::I64, 10_000, 3);
-    assert_eq!(layout, Layout::Planes);
-    assert!(ratio < 0.66 / 8.0, "{ratio}");
+}
+
+#[test]
+fn what_was_coarser_is_stored_as_it_was() {
+    // Half of the bits are zero: the rest takes as many bits as it did.
+    for dtype in [Dtype::F32, Dtype::F64] {
+        let (layout, found) = bits(dtype, 100_000, 5);
+        assert!(matches!(layout, Layout::Float(_)), "{dtype}: {layout:?}");
+        assert!(found < bits(dtype, 100_000, 1).1 - 3.98 * dtype.size() as f64, "{dtype}: {found}");
+    }
+    // 3 of 8 bits of a byte: a table, where bit-packing takes 8.
+    let f16: Vec<u8> =
+        tensor(Dtype::F32, 100_000, 100, 1, 7).chunks(4).flat_map(|b| [0, b[1] & 0xe0, b[2], b[3]]).collect();
+    let leaf = raw::encode(&f16, Dtype::F32, &[1000, 100]).unwrap();
+    let low: Vec<_> = leaf.chunks[4].iter().map(|c| (c.mode, c.bytes.len())).collect();
+    assert_eq!(low.len(), 1);
+    assert!(low[0].1 < 100_000 * 3 / 8 + 500, "{low:?}");
+}
+
+#[test]
+fn integers_are_stored_at_about_their_entropy() {
+    for dtype in [Dtype::I8, Dtype::I16, Dtype::I32, Dtype::I64, Dtype::U8, Dtype::U32] {
+        let (layout, bits) = bits(dtype, 100_000, 3);
+        assert!(matches!(layout, Layout::Integer(d) if d.low == 0 && !d.zigzag), "{dtype}: {layout:?}");
+        assert!(bits < entropy(dtype, 100_000, 3) * 1.01 + 0.03, "{dtype}: {bits}");
+    }
+    // A bell of 12 bits: cut below its 8 highest bits.
+    let bell = |i: u64| (0..8).map(|k| (noise(i * 8 + k) % 500) as i32).sum::<i32>() - 2000;
+    let bytes: Vec<u8> = (0..100_000).flat_map(|i| bell(i).to_le_bytes()).collect();
+    let leaf = raw::encode(&bytes, Dtype::I32, &[1000, 100]).unwrap();
+    let bits = leaf.stored_bytes() as f64 * 8.0 / 1e5;
+    let sigma = 500.0 * (8.0f64 / 12.0).sqrt();
+    let bound = (sigma * (2.0 * std::f64::consts::PI * std::f64::consts::E).sqrt()).log2();
+    assert!(bits < bound * 1.01, "{bits}, {bound}");
+    // Few large values among small ones.
+    let (layout, bits) = self::bits(Dtype::I32, 100_000, 7);
+    assert!(matches!(layout, Layout::Integer(d) if d.zigzag), "{layout:?}");
+    // 4.0 bits of a binomial, 0.08 of which of 101 is large, 28 for each of those.
+    assert!(bits < 4.36 * 1.12, "{bits}");
+    let flags: Vec<u8> = (0..100_000).map(|i| noise(i).is_multiple_of(3).into()).collect();
+    let leaf = raw::encode(&flags, Dtype::Bool, &[100_000]).unwrap();
+    assert!((leaf.stored_bytes() as f64) < 0.918 * 12_500.0 + 250.0, "{}", leaf.stored_bytes());
+}
+
+#[test]
+fn few_values_take_a_palette() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::F64] {
+        let (layout, bits) = bits(dtype, 100_000, 6);
+        assert!(matches!(layout, Layout::Palette { .. }), "{dtype}: {layout:?}");
+        assert!(bits < 4.05, "{dtype}: {bits}");
+    }
+}
+
+#[test]
+fn noise_and_one_value_are_stored_as_they_are() {
     for dtype in [Dtype::F32, Dtype::I32, Dtype::U8] {
-        assert_eq!(
-            encode(dtype, 10_000, 4),
-            (Layout::Bytes, (dtype.size() + 64) as f64 / (10_000 * dtype.size()) as f64)
-        );
-        assert_eq!(encode(dtype, 10_000, 0).0, Layout::Bytes);
+        assert_eq!(bits(dtype, 10_000, 4), (Layout::Bytes, (dtype.size() + 64) as f64 * 8.0 / 10_000.0));
+        assert_eq!(bits(dtype, 10_000, 0).0, Layout::Bytes);
+        assert_eq!(bits(dtype, 100_000, 0).0, Layout::Bytes);
     }
+    // Rows that repeat are found where they are far apart as well.
+    let row = tensor(Dtype::F32, 3000, 100, 1, 7);
+    let leaf = raw::encode(&row.repeat(50), Dtype::F32, &[50, 3000]).unwrap();
+    assert!(leaf.stored_bytes() < 13_000, "{}", leaf.stored_bytes());
 }
 
 #[test]
@@ -138,7 +208,13 @@ fn damaged_leaves_never_panic() {
         raw::encode_in_chunks(&tensor(Dtype::BF16, 32_000, 100, 1, 1), Dtype::BF16, &[320, 100], 20_000)
             .unwrap(),
         raw::encode_in_chunks(&tensor(Dtype::I32, 800, 100, 3, 1), Dtype::I32, &[8, 100], 500).unwrap(),
+        raw::encode_in_chunks(&tensor(Dtype::I32, 20_000, 100, 7, 1), Dtype::I32, &[200, 100], 10_000)
+            .unwrap(),
+        raw::encode_in_chunks(&tensor(Dtype::F32, 20_000, 100, 5, 1), Dtype::F32, &[200, 100], 10_000)
+            .unwrap(),
+        raw::encode_in_chunks(&tensor(Dtype::F32, 8_000, 100, 6, 1), Dtype::F32, &[80, 100], 5_000).unwrap(),
     ];
+    assert!(matches!(layout(&leaves[5]), Layout::Palette { .. }));
     for leaf in leaves {
         let n = leaf.spec.elements().unwrap();
         let mut out = vec![0; n as usize * leaf.spec.dtype.size()];
@@ -185,4 +261,24 @@ fn parameters_are_checked_against_the_dtype() {
     assert_eq!(with(|s| s.lowest = 256), ErrorKind::Corruption);
     assert_eq!(with(|s| s.lowest = 254), ErrorKind::Corruption);
     assert_eq!(with(|s| s.run = 0), ErrorKind::Corruption);
+}
+
+#[test]
+fn parameters_of_integers_are_checked_against_the_dtype() {
+    let bytes = tensor(Dtype::I32, 32_000, 100, 3, 1);
+    let leaf = raw::encode(&bytes, Dtype::I32, &[320, 100]).unwrap();
+    let Layout::Integer(distance) = layout(&leaf) else { panic!("{:?}", leaf.spec.params) };
+    let with = |change: fn(&mut raw::integer::Distance)| {
+        let mut distance = distance;
+        change(&mut distance);
+        let mut changed = leaf.clone();
+        changed.spec.params =
+            benben_format::LeafSpec::new("raw", 1, Dtype::I32, &[1], &Layout::Integer(distance))
+                .unwrap()
+                .params;
+        raw::decode_bytes(&changed, 0..32_000, &mut vec![0; 128_000]).unwrap_err().kind()
+    };
+    assert_eq!(with(|d| d.low = 25), ErrorKind::Corruption);
+    assert_eq!(with(|d| d.low = 8), ErrorKind::Corruption);
+    assert_eq!(with(|d| d.offset = 1 << 32), ErrorKind::Corruption);
 }

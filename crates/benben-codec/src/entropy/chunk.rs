@@ -16,8 +16,9 @@
 //! The smallest mode wins; among equals the one that is decoded fastest: const, raw, bit-packed, zstd, rANS. With
 //! [`Preference::Fastest`], what is within 2 % counts as equal.
 
-use super::rans::{self, Decoder};
-use super::{Model, Trellis, Values, bits, zstd_mode};
+use super::kernel::Item;
+use super::rans::{self, Decoder, Payload};
+use super::{Model, Trellis, bits, values, zstd_mode};
 use benben_format::{Chunk, Error, Mode, Result};
 use std::ops::Range;
 
@@ -84,35 +85,80 @@ pub(super) fn encode_symbols(
     preference.choose(candidates)
 }
 
-/// Decodes the wanted symbols of a chunk to their values.
-pub(super) fn decode_values(
-    chunk: &Chunk<'_>,
-    part: &Part,
-    decoder: &Decoder<'_>,
-    values: &Values,
-    out: &mut [f32],
-) -> Result<()> {
-    let trellis = decoder.model.trellis;
-    if chunk.mode == Mode::Rans {
-        let rows = values.rows_for(trellis)?;
-        return whole_or_part(part, 1, out, |whole| decoder.decode(&chunk.bytes, part.first, rows, whole));
+/// A chunk, and where its wanted items go.
+#[derive(Debug)]
+pub(super) struct Piece<'a, T> {
+    /// Number of the chunk in its stream.
+    pub(super) index: u64,
+    pub(super) chunk: Chunk<'a>,
+    pub(super) part: &'a Part,
+    pub(super) out: &'a mut [T],
+}
+
+impl<T> Piece<'_, T> {
+    fn name(&self, e: Error) -> Error {
+        e.context(format!("chunk {}", self.index))
     }
-    // A path is followed from the first symbol of the chunk on.
-    let from = if trellis == Trellis::None { part.range.start } else { 0 };
-    let mut symbols = vec![0; part.range.end - from];
-    let part = Part { range: from..part.range.end, ..part.clone() };
-    decode_symbols(chunk, &part, decoder, &mut symbols)?;
-    values.look_up(&symbols, symbols.len() - out.len(), out);
-    Ok(())
+}
+
+/// Decodes one piece after the other.
+pub(super) fn each<T>(
+    pieces: &mut [Piece<'_, T>],
+    decode: impl Fn(&Chunk<'_>, &Part, &mut [T]) -> Result<()>,
+) -> Result<()> {
+    pieces.iter_mut().try_for_each(|p| decode(&p.chunk, p.part, p.out).map_err(|e| p.name(e)))
+}
+
+/// Decodes two pieces side by side where both are whole chunks in mode rans; says whether they were.
+fn pair<I: Item>(
+    pieces: &mut [Piece<'_, I>],
+    decoder: &Decoder<'_>,
+    values: &[[f32; 256]],
+) -> Option<Result<()>> {
+    let whole = |p: &Piece<'_, I>| p.chunk.mode == Mode::Rans && p.part.range.len() == p.part.items;
+    let [a, b] = pieces else { return None };
+    if !whole(a) || !whole(b) {
+        return None;
+    }
+    let payloads = [(&a.chunk, a.part), (&b.chunk, b.part)]
+        .map(|(chunk, part)| Payload { bytes: &chunk.bytes, first: part.first });
+    let [first, second] = decoder.decode(values, payloads, [&mut *a.out, &mut *b.out]);
+    Some(first.map_err(|e| a.name(e)).and(second.map_err(|e| b.name(e))))
+}
+
+/// Decodes the wanted symbols of some chunks to their values.
+pub(super) fn decode_values(
+    pieces: &mut [Piece<'_, f32>],
+    decoder: &Decoder<'_>,
+    rows: &[[f32; 256]],
+) -> Result<()> {
+    if let Some(outcome) = pair(pieces, decoder, rows) {
+        return outcome;
+    }
+    each(pieces, |chunk, part, out| {
+        let trellis = decoder.model.trellis;
+        if chunk.mode == Mode::Rans {
+            let payload = Payload { bytes: &chunk.bytes, first: part.first };
+            return whole_or_part(part, 1, out, |whole| decoder.decode_one(rows, payload, whole));
+        }
+        // A path is followed from the first symbol of the chunk on.
+        let from = if trellis == Trellis::None { part.range.start } else { 0 };
+        let mut symbols = vec![0; part.range.end - from];
+        let part = Part { range: from..part.range.end, ..part.clone() };
+        chunk_symbols(chunk, &part, decoder, &mut symbols)?;
+        values::look_up(rows, &symbols, symbols.len() - out.len(), out);
+        Ok(())
+    })
+}
+
+/// Decodes the wanted symbols of some chunks.
+pub(super) fn decode_symbols(pieces: &mut [Piece<'_, u8>], decoder: &Decoder<'_>) -> Result<()> {
+    pair(pieces, decoder, &[])
+        .unwrap_or_else(|| each(pieces, |chunk, part, out| chunk_symbols(chunk, part, decoder, out)))
 }
 
 /// Decodes the wanted symbols of a chunk.
-pub(super) fn decode_symbols(
-    chunk: &Chunk<'_>,
-    part: &Part,
-    decoder: &Decoder<'_>,
-    out: &mut [u8],
-) -> Result<()> {
+fn chunk_symbols(chunk: &Chunk<'_>, part: &Part, decoder: &Decoder<'_>, out: &mut [u8]) -> Result<()> {
     let payload = &*chunk.bytes;
     match chunk.mode {
         Mode::Raw => copy_raw(payload, part, 1, out),
@@ -137,7 +183,9 @@ pub(super) fn decode_symbols(
             bits::unpack_symbols(&packed, 8 / each, part.range.start, out);
             Ok(())
         }
-        Mode::Rans => whole_or_part(part, 1, out, |whole| decoder.decode(payload, part.first, &[], whole)),
+        Mode::Rans => whole_or_part(part, 1, out, |whole| {
+            decoder.decode_one(&[], Payload { bytes: payload, first: part.first }, whole)
+        }),
     }
 }
 

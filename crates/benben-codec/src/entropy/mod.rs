@@ -54,8 +54,8 @@ pub use kernel::Kernel;
 pub use model::{Columns, Model, Rows, Trellis};
 pub use side::{SideReader, SideWriter};
 pub use stream::{
-    decode_bytes, decode_symbols, decode_values, decode_words, encode_bytes, encode_symbols,
-    encode_symbols_by, encode_words, estimate_symbols_bytes,
+    SymbolDecoder, decode_bytes, decode_symbols, decode_symbols_by, decode_values, decode_values_by,
+    decode_words, encode_bytes, encode_symbols, encode_symbols_by, encode_words, estimate_symbols_bytes,
 };
 pub use table::Table;
 pub use table_code::{read_tables, write_tables};

@@ -36,7 +36,7 @@ pub const INITIAL: u32 = 1 << 16;
 /// Bytes of the lane states at the front of a payload.
 pub const STATE_BYTES: usize = 4 * LANES;
 /// Symbols whose tables are looked up at a time: a few kilobytes, whole groups.
-const BLOCK: usize = 64 * LANES;
+const BLOCK: usize = 256 * LANES;
 
 /// Bytes that a chunk is expected to take whose symbols cost `bits` by its tables: each lane stores 32 bits of
 /// state of which 16 are the initial state's and 8, on average, hold symbols.
@@ -131,44 +131,119 @@ impl<'a> Decoder<'a> {
         Self { model, slots: OnceLock::new(), kernel }
     }
 
-    /// Decodes all symbols of a chunk, the first of which is symbol `first` of the stream. `values` fit the model's
-    /// trellis; there are none where symbols are asked for.
-    pub(super) fn decode<I: Item>(
+    /// Decodes all symbols of some chunks, side by side. `values` fit the model's trellis; there are none where symbols
+    /// are asked for. The outcome of each chunk is its own.
+    pub(super) fn decode<I: Item, const N: usize>(
         &self,
-        payload: &[u8],
-        first: u64,
         values: &[[f32; 256]],
-        out: &mut [I],
-    ) -> Result<()> {
+        chunks: [Payload<'_>; N],
+        mut out: [&mut [I]; N],
+    ) -> [Result<()>; N] {
         let model = self.model;
-        model.check(&(first..first + out.len() as u64), ErrorKind::Corruption)?;
-        let (mut lanes, mut words) = start(payload)?;
-        if model.tables.is_empty() && !out.is_empty() {
-            return Err(Error::corruption("rANS without a table"));
+        let mut lanes = [const { Lanes::NONE }; N];
+        let mut words = [&[][..]; N];
+        let mut failed = [const { None }; N];
+        for n in 0..N {
+            let symbols = chunks[n].first..chunks[n].first + out[n].len() as u64;
+            let started = model.check(&symbols, ErrorKind::Corruption).and_then(|()| start(chunks[n].bytes));
+            match started {
+                Ok(started) => (lanes[n], words[n]) = started,
+                Err(e) => failed[n] = Some(e),
+            }
+            if model.tables.is_empty() && !out[n].is_empty() {
+                failed[n].get_or_insert(Error::corruption("rANS without a table"));
+            }
+        }
+        if N > 1 && failed.iter().any(Option::is_some) {
+            // Each for itself, so that a sound chunk does not depend on its neighbour.
+            let mut out = out.into_iter();
+            return chunks.map(|chunk| match out.next() {
+                Some(out) => self.decode_one(values, chunk, out),
+                None => Ok(()),
+            });
+        }
+        if let Some(e) = failed.iter_mut().find_map(Option::take) {
+            let mut e = Some(e);
+            return [(); N].map(|()| e.take().map_or(Ok(()), Err));
         }
         let slots = self.slots.get_or_init(|| model.tables.iter().map(Table::slots).collect());
-        let lookup = Lookup { slots, values, trellis: model.trellis };
-        let mut tables = [0; BLOCK];
-        // With one table for all, the whole chunk is one block.
+        let alphabet = model.tables.iter().map(Table::alphabet).max().unwrap_or(0);
+        let lookup = Lookup { slots, values, trellis: model.trellis, alphabet };
+        // With one table for all, whole chunks are one block.
         let whole = model.rows.of.is_empty() && model.columns.of.is_empty();
-        let block = if whole { out.len().max(1) } else { BLOCK };
-        for (number, out) in out.chunks_mut(block).enumerate() {
-            let at = first + (number * block) as u64;
-            let tables = match model.shared(at, out.len()) {
-                Some(table) => Tables::Shared(table),
-                None => {
-                    let tables = &mut tables[..out.len()];
-                    model.first_tables(at, tables);
-                    Tables::Each(tables)
+        let block = if whole { usize::MAX } else { BLOCK };
+        let mut tables = [[0; BLOCK]; N];
+        let longest = out.iter().map(|o| o.len()).max().unwrap_or(0);
+        let mut results = [const { Ok(()) }; N];
+        let mut at = 0;
+        while at < longest {
+            let end = at.saturating_add(block);
+            let mut own = out.each_mut().map(|o| {
+                let end = end.min(o.len());
+                &mut o[at.min(end)..end]
+            });
+            let mut number = 0;
+            let tables = tables.each_mut().map(|tables| {
+                let (first, count) = (chunks[number].first + at as u64, own[number].len());
+                number += 1;
+                match model.shared(first, count) {
+                    Some(table) => Tables::Shared(table),
+                    None => {
+                        let tables = &mut tables[..count];
+                        model.first_tables(first, tables);
+                        Tables::Each(tables)
+                    }
                 }
-            };
-            let done = self.kernel.run(lookup, tables, &mut lanes, &mut words, out);
-            // What is left of the last groups, where a lane may find no word.
-            singly(lookup, tables, &mut lanes, &mut words, done, out)
-                .map_err(|e| e.context(format!("symbols from {} of the chunk on", number * block + done)))?;
+            });
+            let done =
+                self.kernel.run(lookup, tables, &mut lanes, &mut words, own.each_mut().map(|o| &mut **o));
+            for n in 0..N {
+                if results[n].is_err() {
+                    continue;
+                }
+                let (lanes, words) = (&mut lanes[n], &mut words[n]);
+                let tables = tables[n].from(done);
+                let rest = own[n].get_mut(done..).unwrap_or_default();
+                // A longer neighbour, or one with more words, goes on alone.
+                let more = self.kernel.run(
+                    lookup,
+                    [tables],
+                    std::array::from_mut(lanes),
+                    std::array::from_mut(words),
+                    [rest],
+                );
+                // What is left of the last groups, where a lane may find no word.
+                results[n] = singly(lookup, tables, lanes, words, more, rest)
+                    .map_err(|e| e.context(format!("symbols from {} of the chunk on", at + done + more)));
+            }
+            at = end;
         }
-        finish(&lanes, words)
+        for (n, result) in results.iter_mut().enumerate() {
+            if result.is_ok() {
+                *result = finish(&lanes[n], words[n]);
+            }
+        }
+        results
     }
+
+    /// [`Decoder::decode`] of one chunk.
+    pub(super) fn decode_one<I: Item>(
+        &self,
+        values: &[[f32; 256]],
+        chunk: Payload<'_>,
+        out: &mut [I],
+    ) -> Result<()> {
+        let [result] = self.decode(values, [chunk], [out]);
+        result
+    }
+}
+
+/// What codes a chunk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payload<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Number in the stream of the first symbol.
+    pub(super) first: u64,
 }
 
 /// Decodes all symbols of a chunk, the first of which is symbol `first` of the stream.
@@ -191,7 +266,7 @@ pub fn decode_by(
     model: &Model<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    Decoder::new(model, kernel).decode(payload, first, &[], out)
+    Decoder::new(model, kernel).decode_one(&[], Payload { bytes: payload, first }, out)
 }
 
 /// Decodes all symbols of a chunk to their values, in one pass.
@@ -206,7 +281,8 @@ pub fn decode_values_by(
     values: &Values,
     out: &mut [f32],
 ) -> Result<()> {
-    Decoder::new(model, kernel).decode(payload, first, values.rows_for(model.trellis)?, out)
+    let values = values.rows_for(model.trellis)?;
+    Decoder::new(model, kernel).decode_one(values, Payload { bytes: payload, first }, out)
 }
 
 /// The states and the words of a payload.
@@ -223,7 +299,7 @@ fn start(payload: &[u8]) -> Result<(Lanes, &[u8])> {
             words.len()
         )));
     }
-    let mut lanes = Lanes { coder: [0; LANES], trellis: [0; LANES] };
+    let mut lanes = Lanes::NONE;
     for (lane, (state, bytes)) in lanes.coder.iter_mut().zip(head.as_chunks::<4>().0).enumerate() {
         *state = u32::from_le_bytes(*bytes);
         if *state < INITIAL {

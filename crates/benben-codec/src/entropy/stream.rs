@@ -1,7 +1,7 @@
 //! Whole streams: cutting into chunks, and reading the chunks that a range touches. Chunks are independent, so that
 //! both run in parallel.
 
-use super::chunk::{self, Part, Preference};
+use super::chunk::{self, Part, Piece, Preference};
 use super::rans::{self, Decoder};
 use super::{Kernel, Model, Table, Values};
 use benben_format::{Chunk, Error, ErrorKind, LeafSource, Result, StreamKind, StreamSpec};
@@ -53,9 +53,48 @@ pub fn decode_symbols(
     model: &Model<'_>,
     out: &mut [u8],
 ) -> Result<()> {
-    let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
-    let decoder = Decoder::new(model, Kernel::fastest());
-    decode(source, stream, &spec, range, 1, out, |c, part, out| chunk::decode_symbols(c, part, &decoder, out))
+    SymbolDecoder::new(model).decode(source, stream, range, out)
+}
+
+/// [`decode_symbols`] by a kernel of one's choice, for comparisons.
+///
+/// # Errors
+/// As [`decode_symbols`].
+pub fn decode_symbols_by(
+    kernel: Kernel,
+    source: &dyn LeafSource,
+    stream: usize,
+    range: Range<u64>,
+    model: &Model<'_>,
+    out: &mut [u8],
+) -> Result<()> {
+    SymbolDecoder(Decoder::new(model, kernel)).decode(source, stream, range, out)
+}
+
+/// [`decode_symbols`] for a caller who reads chunk by chunk: the tables' slots are made once, at the first chunk that
+/// needs them.
+pub struct SymbolDecoder<'a>(Decoder<'a>);
+
+impl<'a> SymbolDecoder<'a> {
+    /// A decoder of streams that were encoded with `model`.
+    pub fn new(model: &'a Model<'a>) -> Self {
+        Self(Decoder::new(model, Kernel::fastest()))
+    }
+
+    /// As [`decode_symbols`].
+    ///
+    /// # Errors
+    /// As [`decode_symbols`].
+    pub fn decode(
+        &self,
+        source: &dyn LeafSource,
+        stream: usize,
+        range: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
+        decode(source, stream, &spec, range, 1, out, |pieces| chunk::decode_symbols(pieces, &self.0))
+    }
 }
 
 /// Decodes symbols `range` of stream `stream` to their values, in one pass.
@@ -71,12 +110,26 @@ pub fn decode_values(
     values: &Values,
     out: &mut [f32],
 ) -> Result<()> {
-    values.rows_for(model.trellis)?;
+    decode_values_by(Kernel::fastest(), source, stream, range, model, values, out)
+}
+
+/// [`decode_values`] by a kernel of one's choice, for comparisons.
+///
+/// # Errors
+/// As [`decode_values`].
+pub fn decode_values_by(
+    kernel: Kernel,
+    source: &dyn LeafSource,
+    stream: usize,
+    range: Range<u64>,
+    model: &Model<'_>,
+    values: &Values,
+    out: &mut [f32],
+) -> Result<()> {
+    let rows = values.rows_for(model.trellis)?;
     let spec = stream_spec(source, stream, |kind| kind == StreamKind::Symbols)?;
-    let decoder = Decoder::new(model, Kernel::fastest());
-    decode(source, stream, &spec, range, 1, out, |c, part, out| {
-        chunk::decode_values(c, part, &decoder, values, out)
-    })
+    let decoder = Decoder::new(model, kernel);
+    decode(source, stream, &spec, range, 1, out, |pieces| chunk::decode_values(pieces, &decoder, rows))
 }
 
 /// Codes unsigned integers, bit-packed per chunk by the widest (or const). A chunk size out of range is brought
@@ -98,7 +151,7 @@ pub fn decode_words(
     out: &mut [u64],
 ) -> Result<()> {
     let spec = stream_spec(source, stream, |kind| kind == StreamKind::Words)?;
-    decode(source, stream, &spec, range, 1, out, chunk::decode_words)
+    decode(source, stream, &spec, range, 1, out, |pieces| chunk::each(pieces, chunk::decode_words))
 }
 
 /// Codes records of `width` bytes: the smaller of raw and zstd (or const) for each chunk.
@@ -126,8 +179,8 @@ pub fn decode_bytes(source: &dyn LeafSource, stream: usize, range: Range<u64>, o
     let StreamKind::Bytes { width } = spec.kind else {
         return Err(Error::corruption("not a stream of bytes"));
     };
-    decode(source, stream, &spec, range, width.into(), out, |c, part, out| {
-        chunk::decode_bytes(c, part, width, out)
+    decode(source, stream, &spec, range, width.into(), out, |pieces| {
+        chunk::each(pieces, |c, part, out| chunk::decode_bytes(c, part, width, out))
     })
 }
 
@@ -175,7 +228,7 @@ fn decode<T: Send>(
     range: Range<u64>,
     width: usize,
     out: &mut [T],
-    decode: impl Fn(&Chunk<'_>, &Part, &mut [T]) -> Result<()> + Sync,
+    decode: impl Fn(&mut [Piece<'_, T>]) -> Result<()> + Sync,
 ) -> Result<()> {
     let wanted = range.end.checked_sub(range.start).filter(|_| range.end <= spec.items);
     let wanted = wanted.and_then(|n| usize::try_from(n).ok()?.checked_mul(width));
@@ -187,7 +240,7 @@ fn decode<T: Send>(
         )));
     }
     let chunk_items = u64::from(spec.chunk_items);
-    let mut pieces = Vec::new();
+    let mut wanted = Vec::new();
     let mut rest = out;
     let mut at = range.start;
     while at < range.end {
@@ -196,18 +249,24 @@ fn decode<T: Send>(
         let end = range.end.min(first + items as u64);
         let part = Part { first, items, range: (at - first) as usize..(end - first) as usize };
         let (own, others) = std::mem::take(&mut rest).split_at_mut(part.range.len() * width);
-        pieces.push((index, part, own));
+        wanted.push((index, part, own));
         rest = others;
         at = end;
     }
-    let one = |(index, part, own): (u64, Part, &mut [T])| {
-        let chunk = source.chunk(stream, index)?;
-        decode(&chunk, &part, own).map_err(|e| e.context(format!("stream {stream}, chunk {index}")))
+    let some = |wanted: &mut [(u64, Part, &mut [T])]| {
+        let mut pieces = Vec::with_capacity(wanted.len());
+        for (index, part, out) in wanted {
+            let chunk = source.chunk(stream, *index)?;
+            pieces.push(Piece { index: *index, chunk, part, out });
+        }
+        decode(&mut pieces).map_err(|e| e.context(format!("stream {stream}")))
     };
-    if pieces.len() == 1 {
-        return pieces.into_iter().try_for_each(one);
+    if wanted.len() == 1 {
+        return some(&mut wanted);
     }
+    // Two chunks side by side are decoded faster than one after the other, unless a thread would go idle for it.
+    let together = if wanted.len() >= 2 * rayon::current_num_threads() { 2 } else { 1 };
     // The error of the first chunk that has one, whichever thread was first.
-    let results: Vec<Result<()>> = pieces.into_par_iter().map(one).collect();
+    let results: Vec<Result<()>> = wanted.par_chunks_mut(together).map(some).collect();
     results.into_iter().collect()
 }

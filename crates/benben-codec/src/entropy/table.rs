@@ -145,8 +145,8 @@ impl Table {
     pub(super) fn slots(&self) -> [u32; TOTAL as usize] {
         let mut slots = [0; TOTAL as usize];
         for (symbol, (&start, &freq)) in self.starts.iter().zip(&self.freqs).enumerate() {
-            let own = slots.iter_mut().skip(start.into()).take(freq.into());
-            for (offset, slot) in own.enumerate() {
+            let own = &mut slots[start.into()..usize::from(start + freq)];
+            for (offset, slot) in own.iter_mut().enumerate() {
                 *slot = symbol as u32 | (u32::from(freq) - 1) << 8 | (offset as u32) << 20;
             }
         }

@@ -30,24 +30,24 @@ impl Values {
             Err(Error::invalid(format!("values of {} codebooks, expected {expected}", self.rows.len())))
         }
     }
+}
 
-    /// Writes the values of `symbols`, the first of a chunk, from number `skip` on to `out`.
-    pub(super) fn look_up(&self, symbols: &[u8], skip: usize, out: &mut [f32]) {
-        let [even, odd] = match &self.rows[..] {
-            [even, odd, ..] => [even, odd],
-            [one] => {
-                let wanted = symbols.get(skip..).unwrap_or_default();
-                return out.iter_mut().zip(wanted).for_each(|(o, &s)| *o = one[usize::from(s)]);
-            }
-            [] => return,
-        };
-        let mut states = [0; LANES];
-        for (i, &symbol) in symbols.iter().enumerate() {
-            let state = &mut states[i % LANES];
-            if let Some(out) = i.checked_sub(skip).and_then(|i| out.get_mut(i)) {
-                *out = if *state & 1 == 0 { even } else { odd }[usize::from(symbol)];
-            }
-            *state = Trellis::next(*state, symbol);
+/// Writes the values of `symbols`, the first of a chunk, from number `skip` on to `out`, by one row or two.
+pub(super) fn look_up(rows: &[[f32; 256]], symbols: &[u8], skip: usize, out: &mut [f32]) {
+    let [even, odd] = match rows {
+        [even, odd, ..] => [even, odd],
+        [one] => {
+            let wanted = symbols.get(skip..).unwrap_or_default();
+            return out.iter_mut().zip(wanted).for_each(|(o, &s)| *o = one[usize::from(s)]);
         }
+        [] => return,
+    };
+    let mut states = [0; LANES];
+    for (i, &symbol) in symbols.iter().enumerate() {
+        let state = &mut states[i % LANES];
+        if let Some(out) = i.checked_sub(skip).and_then(|i| out.get_mut(i)) {
+            *out = if *state & 1 == 0 { even } else { odd }[usize::from(symbol)];
+        }
+        *state = Trellis::next(*state, symbol);
     }
 }

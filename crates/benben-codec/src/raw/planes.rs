@@ -1,70 +1,67 @@
-//! Layout `planes`: byte `p` of each element in a stream of its own, the least significant first.
+//! The encoder's side of the planes of the rest: which of them a table codes.
 //!
-//! # Bits
-//! Stream 0, bytes: one list of tables ([`write_tables`](crate::entropy::write_tables)), as many as an element has
-//! bytes. Stream `1 + p`, symbols: byte `p` of each element, by table `p` where a chunk is in mode rANS.
+//! Most planes hardly compress, and what is stored as it is costs no more than a copy. A plane gets a table where that
+//! saves more than a five-hundredth of the tensor: low bytes of weights that have been f16 or bf16 before, high bytes
+//! of integers.
 
-use super::{by_chunk, expect_streams, histogram, map_elements};
-use crate::entropy::{self, CHUNK_ITEMS, Model, SideReader, SideWriter, Table};
-use benben_format::{Dtype, EncodedLeaf, Error, LeafSource, Result, StreamKind};
-use std::ops::Range;
+use super::cut::Cut;
+use super::word::{Word, by_size, entropy, histogram, map, sample};
+use crate::entropy::Table;
 
-/// Appends the streams of `bytes`.
-pub(super) fn encode(bytes: &[u8], dtype: Dtype, chunk_items: u32, leaf: &mut EncodedLeaf) -> Result<()> {
-    let size = dtype.size();
-    let planes: Vec<Vec<u8>> =
-        (0..size).map(|p| map_elements(bytes, size, |bits| (bits >> (8 * p)) as u8)).collect();
-    let tables: Vec<Table> = planes.iter().map(|p| Table::from_counts(&histogram(p))).collect();
-    let mut side = SideWriter::new();
-    side.tables(&tables)?;
-    let side = side.into_bytes();
-    let (spec, chunks) = entropy::encode_bytes(&side, 1, CHUNK_ITEMS)?;
-    leaf.push(spec, chunks);
-    for (plane, table) in planes.iter().zip(&tables) {
-        let (spec, chunks) = entropy::encode_symbols(plane, &Model::single(table), chunk_items)?;
-        leaf.push(spec, chunks);
+/// Share of a tensor that a table for one more plane has to save.
+const WORTH: f64 = 1.0 / 500.0;
+
+/// Byte `index`, counted from the highest, of the rest of each element.
+pub(super) fn extract(cut: &Cut, bytes: &[u8], index: usize) -> Vec<u8> {
+    fn of<T: Word<N>, const N: usize>(cut: &Cut, bytes: &[u8], shift: u32) -> Vec<u8> {
+        let typed = cut.typed::<T, N>();
+        map::<T, N>(bytes, |bits| (typed.apart(bits).1 >> shift).low())
     }
-    Ok(())
+    let shift = 8 * (cut.planes() - 1 - index) as u32;
+    by_size!(cut.size, of(cut, bytes, shift))
 }
 
-/// Writes the bytes of elements `elements`, a range within the tensor, into `out`, which they fill.
-pub(super) fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
-    let (total, size) = (source.spec().elements()?, source.spec().dtype.size());
-    let tables = read_side(source, |side| side.tables())?;
-    if tables.len() != size {
-        return Err(Error::corruption(format!("{} tables, {size} expected", tables.len())));
+/// Symbol of each element.
+pub(super) fn symbols(cut: &Cut, bytes: &[u8]) -> Vec<u8> {
+    fn of<T: Word<N>, const N: usize>(cut: &Cut, bytes: &[u8]) -> Vec<u8> {
+        let typed = cut.typed::<T, N>();
+        map::<T, N>(bytes, |bits| typed.apart(bits).0)
     }
-    let kinds = std::iter::repeat_n(StreamKind::Symbols, size);
-    let chunk_items = expect_streams(source.spec(), 1, kinds, total)?;
-    by_chunk(chunk_items, elements, size, out, |range, out| {
-        let mut plane = vec![0; out.len() / size];
-        for (p, table) in tables.iter().enumerate() {
-            entropy::decode_symbols(source, 1 + p, range.clone(), &Model::single(table), &mut plane)?;
-            out.iter_mut().skip(p).step_by(size).zip(&plane).for_each(|(o, &b)| *o = b);
-        }
-        Ok(())
-    })
+    by_size!(cut.size, of(cut, bytes))
 }
 
-/// Most bytes of stream 0: 16 tables of 256 symbols are below 7 KiB.
-const MAX_SIDE: u64 = 1 << 14;
+/// Entropy of each plane in a sample of elements, in bits.
+pub(super) fn sampled_entropy<T: Word<N>, const N: usize>(cut: &Cut, sample: &[T]) -> Vec<f64> {
+    let typed = cut.typed::<T, N>();
+    let mut plane = vec![0; sample.len()];
+    let planes = (0..cut.planes() as u32).rev().map(|p| {
+        plane.iter_mut().zip(sample).for_each(|(o, &bits)| *o = (typed.apart(bits).1 >> (8 * p)).low());
+        entropy(&histogram(&plane))
+    });
+    planes.collect()
+}
 
-/// Reads stream 0 with `read`, which must consume it.
-pub(super) fn read_side<T>(
-    source: &dyn LeafSource,
-    read: impl FnOnce(&mut SideReader<'_>) -> Result<T>,
-) -> Result<T> {
-    let spec = source.spec().stream(0, StreamKind::Bytes { width: 1 })?;
-    if spec.items > MAX_SIDE {
-        return Err(Error::corruption(format!(
-            "side information of {} bytes, at most {MAX_SIDE}",
-            spec.items
-        )));
+/// The table of each plane that gets one, and the bits that all planes are expected to take, for a tensor whose symbols
+/// take `symbol_bits`.
+pub(super) fn choose(cut: &Cut, bytes: &[u8], symbol_bits: f64) -> (Vec<Option<Table>>, f64) {
+    fn seen<T: Word<N>, const N: usize>(cut: &Cut, bytes: &[u8]) -> Vec<f64> {
+        sampled_entropy(cut, &sample::<T, N>(bytes))
     }
-    let mut bytes = vec![0; spec.items as usize];
-    entropy::decode_bytes(source, 0, 0..spec.items, &mut bytes)?;
-    let mut reader = SideReader::new(&bytes);
-    let value = read(&mut reader)?;
-    reader.finish()?;
-    Ok(value)
+    let n = (bytes.len() / cut.size) as f64;
+    let seen = by_size!(cut.size, seen(cut, bytes));
+    let plain = |p: usize| f64::from(cut.plane_bits(p)) * n;
+    let whole = symbol_bits + seen.iter().enumerate().map(|(p, h)| plain(p).min(h * n)).sum::<f64>();
+    let mut total = 0.0;
+    let tables = seen.iter().enumerate().map(|(p, entropy)| {
+        let coded = (plain(p) - entropy * n > WORTH * whole).then(|| {
+            let counts = histogram(&extract(cut, bytes, p));
+            let table = Table::from_counts(&counts);
+            (table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64, table)
+        });
+        let coded = coded.filter(|(bits, _)| plain(p) - bits > WORTH * whole);
+        total += coded.as_ref().map_or(plain(p), |c| c.0);
+        coded.map(|c| c.1)
+    });
+    let tables = tables.collect();
+    (tables, total)
 }

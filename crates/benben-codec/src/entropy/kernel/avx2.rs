@@ -31,27 +31,24 @@ static DEAL: [[u8; 8]; 256] = {
 };
 
 /// See [`Kernel::run`](super::Kernel::run), which has checked the machine, the tables and the states.
-pub(super) fn run<I: Item>(
+pub(super) fn run<I: Item, const N: usize>(
     lookup: Lookup<'_>,
-    tables: Tables<'_>,
-    lanes: &mut Lanes,
-    words: &mut &[u8],
-    out: &mut [I],
+    tables: [Tables<'_>; N],
+    lanes: &mut [Lanes; N],
+    words: &mut [&[u8]; N],
+    out: [&mut [I]; N],
 ) -> usize {
-    let (first, each) = match tables {
-        Tables::Shared(first) => (first, None),
-        Tables::Each(each) => (0, Some(each)),
-    };
-    // SAFETY: the caller has found AVX2 on this machine, and every table below `lookup.slots.len()`, with values for
-    // each codebook where values are written; `each` is as long as `out`.
+    let each = tables.iter().any(|t| matches!(t, Tables::Each(_)));
+    // SAFETY: the caller has found AVX2 on this machine, every table below `lookup.slots.len()` and values for
+    // each codebook where values are written; tables of each symbol are as many as `out` has symbols.
     unsafe {
         match (each, lookup.trellis) {
-            (None, Trellis::None) => groups::<I, 0, false>(lookup, first, &[], lanes, words, out),
-            (None, Trellis::Unions) => groups::<I, 1, false>(lookup, first, &[], lanes, words, out),
-            (None, Trellis::States) => groups::<I, 7, false>(lookup, first, &[], lanes, words, out),
-            (Some(each), Trellis::None) => groups::<I, 0, true>(lookup, 0, each, lanes, words, out),
-            (Some(each), Trellis::Unions) => groups::<I, 1, true>(lookup, 0, each, lanes, words, out),
-            (Some(each), Trellis::States) => groups::<I, 7, true>(lookup, 0, each, lanes, words, out),
+            (false, Trellis::None) => groups::<I, N, 0, false>(lookup, tables, lanes, words, out),
+            (false, Trellis::Unions) => groups::<I, N, 1, false>(lookup, tables, lanes, words, out),
+            (false, Trellis::States) => groups::<I, N, 7, false>(lookup, tables, lanes, words, out),
+            (true, Trellis::None) => groups::<I, N, 0, true>(lookup, tables, lanes, words, out),
+            (true, Trellis::Unions) => groups::<I, N, 1, true>(lookup, tables, lanes, words, out),
+            (true, Trellis::States) => groups::<I, N, 7, true>(lookup, tables, lanes, words, out),
         }
     }
 }
@@ -61,106 +58,126 @@ pub(super) fn run<I: Item>(
 /// # Safety
 /// As `run` says.
 #[target_feature(enable = "avx2,popcnt,bmi2")]
-unsafe fn groups<I: Item, const MASK: i32, const EACH: bool>(
+unsafe fn groups<I: Item, const N: usize, const MASK: i32, const EACH: bool>(
     lookup: Lookup<'_>,
-    first: u8,
-    each: &[u8],
-    lanes: &mut Lanes,
-    words: &mut &[u8],
-    out: &mut [I],
+    tables: [Tables<'_>; N],
+    lanes: &mut [Lanes; N],
+    words: &mut [&[u8]; N],
+    mut out: [&mut [I]; N],
 ) -> usize {
     let slots = lookup.slots.as_ptr().cast::<i32>();
     let values = lookup.values.as_ptr().cast::<f32>();
     let zero = _mm256_setzero_si256();
-    let (mut x, mut path) = ([zero; 4], [zero; 4]);
-    for quarter in 0..4 {
-        // SAFETY: both hold 32 integers; loads are unaligned ones.
-        unsafe {
-            x[quarter] = _mm256_loadu_si256(lanes.coder.as_ptr().add(8 * quarter).cast());
-            path[quarter] = _mm256_loadu_si256(lanes.trellis.as_ptr().add(8 * quarter).cast());
+    let (mut x, mut path) = ([[zero; 4]; N], [[zero; 4]; N]);
+    let mut shared = [zero; N];
+    for n in 0..N {
+        for quarter in 0..4 {
+            // SAFETY: both hold 32 integers; loads are unaligned ones.
+            unsafe {
+                x[n][quarter] = _mm256_loadu_si256(lanes[n].coder.as_ptr().add(8 * quarter).cast());
+                path[n][quarter] = _mm256_loadu_si256(lanes[n].trellis.as_ptr().add(8 * quarter).cast());
+            }
+        }
+        if let Tables::Shared(first) = tables[n] {
+            shared[n] = _mm256_set1_epi32(i32::from(first) << 12);
         }
     }
+    let each = tables.map(|tables| match tables {
+        Tables::Each(each) => each.as_ptr(),
+        Tables::Shared(_) => std::ptr::null(),
+    });
     let low = _mm256_set1_epi32(0xfff);
     let one = _mm256_set1_epi32(1);
-    let shared = _mm256_set1_epi32(i32::from(first) << 12);
     // The lowest byte of each integer, in front.
     let bytes = _mm256_setr_epi8(
         0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1,
         -1, -1, -1, -1, -1,
     );
+    let count = out.iter().map(|o| o.len()).min().unwrap_or(0);
+    let to = out.each_mut().map(|o| o.as_mut_ptr());
     let mut done = 0;
-    while done + LANES <= out.len() && words.len() >= GROUP_BYTES {
-        let mut taken = 0;
+    while done + LANES <= count && words.iter().all(|w| w.len() >= GROUP_BYTES) {
+        let mut taken = [0; N];
         for quarter in 0..4 {
-            let base = if EACH {
-                // SAFETY: `each` is as long as `out`, which has a whole group left.
-                let tables = unsafe { _mm_loadl_epi64(each.as_ptr().add(done + 8 * quarter).cast()) };
-                _mm256_slli_epi32::<12>(_mm256_cvtepu8_epi32(tables))
-            } else {
-                shared
-            };
-            let base = if MASK == 0 {
-                base
-            } else {
-                let own = _mm256_and_si256(path[quarter], _mm256_set1_epi32(MASK));
-                _mm256_add_epi32(base, _mm256_slli_epi32::<12>(own))
-            };
-            let index = _mm256_add_epi32(base, _mm256_and_si256(x[quarter], low));
-            // SAFETY: the table is one of `slots`, each of 4096.
-            let slot = unsafe { _mm256_i32gather_epi32::<4>(slots, index) };
-            let prefix = _mm256_srli_epi32::<12>(x[quarter]);
-            let freq = _mm256_and_si256(_mm256_srli_epi32::<8>(slot), low);
-            let rest = _mm256_add_epi32(prefix, _mm256_srli_epi32::<20>(slot));
-            let next = _mm256_add_epi32(_mm256_mullo_epi32(freq, prefix), rest);
-            let refill = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(next), zero);
-            let set = _mm256_movemask_ps(_mm256_castsi256_ps(refill)) as usize;
-            // SAFETY: 64 bytes of words are left at the start of the group, each quarter takes at most 16 of them;
-            // `set` is below 256.
-            let (fresh, deal) = unsafe {
-                (
-                    _mm_loadu_si128(words.as_ptr().add(taken).cast()),
-                    _mm_loadl_epi64(DEAL.as_ptr().add(set).cast()),
-                )
-            };
-            let fresh = _mm256_permutevar8x32_epi32(_mm256_cvtepu16_epi32(fresh), _mm256_cvtepu8_epi32(deal));
-            let filled = _mm256_or_si256(_mm256_slli_epi32::<16>(next), fresh);
-            x[quarter] = _mm256_blendv_epi8(next, filled, refill);
-            taken += 2 * set.count_ones() as usize;
-
-            let symbol = _mm256_and_si256(slot, _mm256_set1_epi32(0xff));
-            // SAFETY: `out` has a whole group left, and the value index is below 256, or 512 with a trellis.
-            unsafe {
-                let to = out.as_mut_ptr().add(done + 8 * quarter);
-                if I::VALUES {
-                    let index = if MASK == 0 {
-                        symbol
-                    } else {
-                        _mm256_add_epi32(symbol, _mm256_slli_epi32::<8>(_mm256_and_si256(path[quarter], one)))
-                    };
-                    _mm256_storeu_ps(to.cast(), _mm256_i32gather_ps::<4>(values, index));
+            for n in 0..N {
+                let base = if EACH && !each[n].is_null() {
+                    // SAFETY: there is a table for each symbol of the group.
+                    let tables = unsafe { _mm_loadl_epi64(each[n].add(done + 8 * quarter).cast()) };
+                    _mm256_slli_epi32::<12>(_mm256_cvtepu8_epi32(tables))
                 } else {
-                    let packed = _mm256_shuffle_epi8(slot, bytes);
-                    let (a, b) = (_mm256_castsi256_si128(packed), _mm256_extracti128_si256::<1>(packed));
-                    _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(a, b));
+                    shared[n]
+                };
+                let base = if MASK == 0 {
+                    base
+                } else {
+                    let own = _mm256_and_si256(path[n][quarter], _mm256_set1_epi32(MASK));
+                    _mm256_add_epi32(base, _mm256_slli_epi32::<12>(own))
+                };
+                let index = _mm256_add_epi32(base, _mm256_and_si256(x[n][quarter], low));
+                // SAFETY: the table is one of `slots`, each of 4096.
+                let slot = unsafe { _mm256_i32gather_epi32::<4>(slots, index) };
+                let prefix = _mm256_srli_epi32::<12>(x[n][quarter]);
+                let freq = _mm256_and_si256(_mm256_srli_epi32::<8>(slot), low);
+                let rest = _mm256_add_epi32(prefix, _mm256_srli_epi32::<20>(slot));
+                let next = _mm256_add_epi32(_mm256_mullo_epi32(freq, prefix), rest);
+                let refill = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(next), zero);
+                let set = _mm256_movemask_ps(_mm256_castsi256_ps(refill)) as usize;
+                // SAFETY: 64 bytes of words are left at the start of the group, each quarter takes at most 16 of them;
+                // `set` is below 256.
+                let (fresh, deal) = unsafe {
+                    (
+                        _mm_loadu_si128(words[n].as_ptr().add(taken[n]).cast()),
+                        _mm_loadl_epi64(DEAL.as_ptr().add(set).cast()),
+                    )
+                };
+                let fresh =
+                    _mm256_permutevar8x32_epi32(_mm256_cvtepu16_epi32(fresh), _mm256_cvtepu8_epi32(deal));
+                let filled = _mm256_or_si256(_mm256_slli_epi32::<16>(next), fresh);
+                x[n][quarter] = _mm256_blendv_epi8(next, filled, refill);
+                taken[n] += 2 * set.count_ones() as usize;
+
+                let symbol = _mm256_and_si256(slot, _mm256_set1_epi32(0xff));
+                // SAFETY: `out` has a whole group left, and the value index is below 256, or 512 with a trellis.
+                unsafe {
+                    let to = to[n].add(done + 8 * quarter);
+                    if I::VALUES {
+                        let index = if MASK == 0 {
+                            symbol
+                        } else {
+                            _mm256_add_epi32(
+                                symbol,
+                                _mm256_slli_epi32::<8>(_mm256_and_si256(path[n][quarter], one)),
+                            )
+                        };
+                        _mm256_storeu_ps(to.cast(), _mm256_i32gather_ps::<4>(values, index));
+                    } else {
+                        let packed = _mm256_shuffle_epi8(slot, bytes);
+                        let (a, b) = (_mm256_castsi256_si128(packed), _mm256_extracti128_si256::<1>(packed));
+                        _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(a, b));
+                    }
+                }
+                if MASK != 0 {
+                    let parity = _mm256_and_si256(_mm256_srli_epi32::<1>(_mm256_add_epi32(symbol, one)), one);
+                    let state = path[n][quarter];
+                    let flip = _mm256_xor_si256(_mm256_srli_epi32::<1>(state), _mm256_srli_epi32::<2>(state));
+                    let branch = _mm256_xor_si256(parity, _mm256_and_si256(flip, one));
+                    let shifted = _mm256_and_si256(_mm256_add_epi32(state, state), _mm256_set1_epi32(7));
+                    path[n][quarter] = _mm256_or_si256(shifted, branch);
                 }
             }
-            if MASK != 0 {
-                let parity = _mm256_and_si256(_mm256_srli_epi32::<1>(_mm256_add_epi32(symbol, one)), one);
-                let state = path[quarter];
-                let flip = _mm256_xor_si256(_mm256_srli_epi32::<1>(state), _mm256_srli_epi32::<2>(state));
-                let branch = _mm256_xor_si256(parity, _mm256_and_si256(flip, one));
-                let shifted = _mm256_and_si256(_mm256_add_epi32(state, state), _mm256_set1_epi32(7));
-                path[quarter] = _mm256_or_si256(shifted, branch);
-            }
         }
-        *words = &words[taken..];
+        for n in 0..N {
+            words[n] = &words[n][taken[n]..];
+        }
         done += LANES;
     }
-    for quarter in 0..4 {
-        // SAFETY: as for the loads.
-        unsafe {
-            _mm256_storeu_si256(lanes.coder.as_mut_ptr().add(8 * quarter).cast(), x[quarter]);
-            _mm256_storeu_si256(lanes.trellis.as_mut_ptr().add(8 * quarter).cast(), path[quarter]);
+    for n in 0..N {
+        for quarter in 0..4 {
+            // SAFETY: as for the loads.
+            unsafe {
+                _mm256_storeu_si256(lanes[n].coder.as_mut_ptr().add(8 * quarter).cast(), x[n][quarter]);
+                _mm256_storeu_si256(lanes[n].trellis.as_mut_ptr().add(8 * quarter).cast(), path[n][quarter]);
+            }
         }
     }
     done

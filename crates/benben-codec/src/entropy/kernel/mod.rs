@@ -1,8 +1,9 @@
 //! Kernels of the rANS decoder: the same bits in, the same symbols or values out, on every path.
 //!
 //! A kernel decodes whole groups of [`LANES`] symbols while at least as many words are left, and says how many symbols
-//! it did; [`rans`](super::rans) does the rest. `portable` is the definition; the others are held against it, group by
-//! group.
+//! it did; [`rans`](super::rans) does the rest. It takes one chunk or two side by side: a look-up waits for the one
+//! before in the same lane, and what one chunk waits for the other hides. `portable` is the definition; the others are
+//! held against it.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -110,6 +111,11 @@ pub(super) struct Lanes {
     pub(super) trellis: [u32; LANES],
 }
 
+impl Lanes {
+    /// No states yet.
+    pub(super) const NONE: Self = Self { coder: [0; LANES], trellis: [0; LANES] };
+}
+
 /// The slots of one table.
 pub(super) type Slots = [u32; 4096];
 
@@ -121,6 +127,8 @@ pub(super) struct Lookup<'a> {
     /// Values by union codebook; one row, or two with a trellis. Not looked at for symbols.
     pub(super) values: &'a [[f32; 256]],
     pub(super) trellis: Trellis,
+    /// One more than the largest symbol that any slot holds.
+    pub(super) alphabet: usize,
 }
 
 /// First table of each symbol of some groups.
@@ -132,32 +140,45 @@ pub(super) enum Tables<'a> {
     Each(&'a [u8]),
 }
 
+impl Tables<'_> {
+    /// Those from symbol `done` on.
+    pub(super) fn from(self, done: usize) -> Self {
+        match self {
+            Self::Each(each) => Self::Each(each.get(done..).unwrap_or_default()),
+            shared => shared,
+        }
+    }
+}
+
 impl Kernel {
-    /// Decodes symbols in whole groups while `words` has one word for each lane. The tables, plus those of the trellis,
-    /// are among the slots.
-    pub(super) fn run<I: Item>(
+    /// Decodes symbols in whole groups, as many of each stream, while each has a word for each lane, and says how many.
+    /// The tables, plus those of the trellis, are among the slots.
+    pub(super) fn run<I: Item, const N: usize>(
         self,
         lookup: Lookup<'_>,
-        tables: Tables<'_>,
-        lanes: &mut Lanes,
-        words: &mut &[u8],
-        out: &mut [I],
+        tables: [Tables<'_>; N],
+        lanes: &mut [Lanes; N],
+        words: &mut [&[u8]; N],
+        mut out: [&mut [I]; N],
     ) -> usize {
         // What the SIMD kernels rely on, whoever calls: every index that they make stays inside.
-        let most = match tables {
+        let most = tables.iter().map(|tables| match *tables {
             Tables::Shared(t) => usize::from(t),
             Tables::Each(t) => t.iter().copied().max().map_or(0, usize::from),
-        };
+        });
         let rows = if lookup.trellis == Trellis::None { 1 } else { 2 };
-        let each = if let Tables::Each(t) = tables { t.len() } else { out.len() };
-        let inside = most + lookup.trellis.tables() <= lookup.slots.len()
+        let inside = most.max().unwrap_or(0) + lookup.trellis.tables() <= lookup.slots.len()
             && (!I::VALUES || rows <= lookup.values.len())
-            && lanes.trellis.iter().all(|&s| s < 8);
+            && lanes.iter().flat_map(|l| l.trellis).all(|s| s < 8);
         if !inside || !self.is_available() {
             return 0;
         }
-        let count = out.len().min(each) / LANES * LANES;
-        let out = &mut out[..count];
+        let each = tables.iter().map(|tables| match tables {
+            Tables::Shared(_) => usize::MAX,
+            Tables::Each(t) => t.len(),
+        });
+        let count = out.iter().map(|o| o.len()).chain(each).min().unwrap_or(0) / LANES * LANES;
+        let out = out.each_mut().map(|o| &mut o[..count]);
         match self {
             Self::Portable => portable::run(lookup, tables, lanes, words, out),
             #[cfg(target_arch = "x86_64")]

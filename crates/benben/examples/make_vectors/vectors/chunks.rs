@@ -2,7 +2,7 @@
 
 use super::leaves::{leaf, push, table};
 use benben::codec::entropy::bits::{pack, pack_symbols};
-use benben::codec::entropy::{Model, SideWriter, Table, encode_bytes, rans};
+use benben::codec::entropy::{Model, SideWriter, Table, encode_bytes, encode_symbols, rans};
 use benben::{Dtype, Error, Result};
 use benben_format::{Chunk, EncodedLeaf, Mode, StreamKind, StreamSpec};
 use ciborium::cbor;
@@ -33,7 +33,7 @@ pub(crate) fn four() -> Table {
     table([0, 0, 0, 0, 0, 1, 1, 2, 3])
 }
 
-/// A u8 leaf, layout `planes` with table [`four`], whose elements are the chunks given, each of `items` symbols.
+/// A u8 leaf, layout `integer` with table [`four`], whose elements are the chunks given, each of `items` symbols.
 pub(crate) fn symbol_leaf(items: u32, chunks: Vec<Chunk<'static>>) -> Result<EncodedLeaf> {
     let mut side = SideWriter::new();
     side.tables(&[four()])?;
@@ -43,8 +43,10 @@ pub(crate) fn symbol_leaf(items: u32, chunks: Vec<Chunk<'static>>) -> Result<Enc
 /// [`symbol_leaf`] with side information of our choice.
 pub(crate) fn symbol_leaf_with(side: &[u8], items: u32, chunks: Vec<Chunk<'static>>) -> Result<EncodedLeaf> {
     let n = u64::from(items) * chunks.len() as u64;
-    let mut leaf = leaf("raw", Dtype::U8, &[n], cbor!({"layout" => "planes"}))?;
+    let params = cbor!({"layout" => "integer", "zigzag" => false, "offset" => 0, "low" => 0, "run" => 1});
+    let mut leaf = leaf("raw", Dtype::U8, &[n], params)?;
     push(&mut leaf, encode_bytes(side, 1, 1 << 18)?);
+    push(&mut leaf, encode_symbols(&[], &Model::none(), 1 << 18)?);
     leaf.push(StreamSpec { kind: StreamKind::Symbols, items: n, chunk_items: items }, chunks);
     Ok(leaf)
 }

@@ -1,7 +1,7 @@
 //! Packs that every reader decodes.
 
 use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
-use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_planes, scalar};
+use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_integer, raw_palette, scalar};
 use super::patch::Parts;
 use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
 use super::{Tensor, noise, origin, pack, pack_with, peaked};
@@ -16,7 +16,8 @@ pub(crate) fn packs() -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(vec![
         ("empty", pack([])?),
         ("raw-bytes", raw_bytes_pack()?),
-        ("raw-planes", raw_planes_pack()?),
+        ("raw-integer", raw_integer_pack()?),
+        ("raw-palette", raw_palette_pack()?),
         ("raw-float", raw_float_pack()?),
         ("scalar", scalar_pack()?),
         ("pvq", pvq_pack()?),
@@ -63,12 +64,34 @@ fn raw_bytes_pack() -> Result<Vec<u8>> {
     pack_with(0, files, tensors)
 }
 
-fn raw_planes_pack() -> Result<Vec<u8>> {
+fn raw_integer_pack() -> Result<Vec<u8>> {
     let words: Vec<u8> = (0..100).flat_map(|i| i64::from(peaked(i) * 50).to_le_bytes()).collect();
-    let halves: Vec<u8> = (0..300).flat_map(|i| (noise(i) as u16 & 0x3ff).to_le_bytes()).collect();
+    let halves: Vec<u8> = (0..300).flat_map(|i| (1000 + (noise(i) as u16 & 0x3ff)).to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..300).map(|i| peaked(i) as u8).collect();
+    let zigzag = raw_integer(Dtype::I64, &[10, 10], &words, (true, 0, 56), 64)?;
     pack([
-        leaf("i64", Dtype::I64, &[10, 10], raw_planes(Dtype::I64, &[10, 10], &words, 64)?),
-        leaf("u16", Dtype::U16, &[300], raw_planes(Dtype::U16, &[300], &halves, 1 << 18)?),
+        leaf("i64-zigzag", Dtype::I64, &[10, 10], zigzag),
+        leaf(
+            "u16-offset",
+            Dtype::U16,
+            &[300],
+            raw_integer(Dtype::U16, &[300], &halves, (false, 1000, 3), 1 << 18)?,
+        ),
+        leaf(
+            "i8-negative-offset",
+            Dtype::I8,
+            &[300],
+            raw_integer(Dtype::I8, &[300], &bytes, (false, 0xf0, 0), 100)?,
+        ),
+    ])
+}
+
+fn raw_palette_pack() -> Result<Vec<u8>> {
+    let values: Vec<f32> = (0..300).map(|i| peaked(i) as f32 * 0.0117).collect();
+    let floats = |dtype: Dtype| raw_palette(dtype, &[30, 10], &dtype.from_f32(&values)?, 200);
+    pack([
+        leaf("f32", Dtype::F32, &[30, 10], floats(Dtype::F32)?),
+        leaf("bf16", Dtype::BF16, &[30, 10], floats(Dtype::BF16)?),
     ])
 }
 

@@ -48,18 +48,62 @@ pub(crate) fn floats(shape: &[u64], values: &[f32]) -> Result<EncodedLeaf> {
     raw_bytes(Dtype::F32, shape, &Dtype::F32.from_f32(values)?)
 }
 
-pub(crate) fn raw_planes(dtype: Dtype, shape: &[u64], bytes: &[u8], chunk: u32) -> Result<EncodedLeaf> {
+/// Layout `integer` of `raw`, one table for the symbols and one for each plane.
+pub(crate) fn raw_integer(
+    dtype: Dtype,
+    shape: &[u64],
+    bytes: &[u8],
+    (zigzag, offset, low): (bool, u64, u32),
+    chunk: u32,
+) -> Result<EncodedLeaf> {
     let size = dtype.size();
+    let (width, all) = (8 * size as u32, u64::MAX >> (64 - 8 * size));
+    let elements = bytes.chunks(size).map(|b| b.iter().rev().fold(0, |bits, &b| bits << 8 | u64::from(b)));
+    let distance = |bits: u64| match (bits.wrapping_sub(offset) & all, zigzag) {
+        (v, true) if v >> (width - 1) == 1 => !(v << 1) & all,
+        (v, true) => v << 1,
+        (v, false) => v,
+    };
+    let distances: Vec<u64> = elements.map(distance).collect();
+    let symbols: Vec<u8> = distances.iter().map(|u| (u >> low) as u8).collect();
+    let rest = |u: &u64| u & ((1 << low) - 1);
+    let planes = (0..low.div_ceil(8)).rev();
     let planes: Vec<Vec<u8>> =
-        (0..size).map(|p| bytes.iter().skip(p).step_by(size).copied().collect()).collect();
+        planes.map(|p| distances.iter().map(|u| (rest(u) >> (8 * p)) as u8).collect()).collect();
+    let symbol_table = table(symbols.iter().copied());
     let tables: Vec<Table> = planes.iter().map(|p| table(p.iter().copied())).collect();
     let mut side = SideWriter::new();
-    side.tables(&tables)?;
-    let mut leaf = leaf("raw", dtype, shape, cbor!({"layout" => "planes"}))?;
+    side.tables(std::slice::from_ref(&symbol_table))?;
+    tables.iter().try_for_each(|t| side.tables(std::slice::from_ref(t)))?;
+    let params =
+        cbor!({"layout" => "integer", "zigzag" => zigzag, "offset" => offset, "low" => low, "run" => 1});
+    let mut leaf = leaf("raw", dtype, shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
+    push(&mut leaf, encode_symbols(&[], &Model::none(), CHUNK)?);
+    push(&mut leaf, encode_symbols(&symbols, &Model::single(&symbol_table), chunk)?);
     for (plane, table) in planes.iter().zip(&tables) {
         push(&mut leaf, encode_symbols(plane, &Model::single(table), chunk)?);
     }
+    Ok(leaf)
+}
+
+/// Layout `palette` of `raw`, of at most 256 values.
+pub(crate) fn raw_palette(dtype: Dtype, shape: &[u64], bytes: &[u8], chunk: u32) -> Result<EncodedLeaf> {
+    let size = dtype.size();
+    let elements: Vec<u64> =
+        bytes.chunks(size).map(|b| b.iter().rev().fold(0, |bits, &b| bits << 8 | u64::from(b))).collect();
+    let values: Vec<u64> =
+        elements.iter().copied().collect::<std::collections::BTreeSet<u64>>().into_iter().collect();
+    let symbols: Vec<u8> = elements.iter().map(|e| values.partition_point(|v| v < e) as u8).collect();
+    let table = table(symbols.iter().copied());
+    let mut side = SideWriter::new();
+    side.tables(std::slice::from_ref(&table))?;
+    side.u8((values.len() - 1) as u8);
+    values.iter().for_each(|v| side.bytes(&v.to_le_bytes()[..size]));
+    let mut leaf = leaf("raw", dtype, shape, cbor!({"layout" => "palette", "run" => 1}))?;
+    push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
+    push(&mut leaf, encode_symbols(&[], &Model::none(), CHUNK)?);
+    push(&mut leaf, encode_symbols(&symbols, &Model::single(&table), chunk)?);
     Ok(leaf)
 }
 
@@ -94,6 +138,7 @@ pub(crate) fn raw_float(
     let tables = tables(&symbols, classes, run);
     let mut side = SideWriter::new();
     side.tables(&tables)?;
+    (0..=low / 8).for_each(|_| side.u8(0)); // no table for any plane
     let params =
         cbor!({"layout" => "float", "mantissa" => mantissa, "lowest" => lowest, "run" => run as u64});
     let mut leaf = leaf("raw", dtype, shape, params)?;
@@ -102,9 +147,8 @@ pub(crate) fn raw_float(
     let model = Model::by_rows(&tables, classes, run as u64);
     push(&mut leaf, encode_symbols(&symbols, &model, chunk)?);
     let plane = |p: u32| -> Vec<u8> { rest.iter().map(|r| (r >> (8 * p)) as u8).collect() };
-    push(&mut leaf, encode_symbols(&plane(low / 8), &Model::none(), chunk)?);
-    for p in (0..low / 8).rev() {
-        push(&mut leaf, encode_bytes(&plane(p), 1, chunk)?);
+    for p in (0..=low / 8).rev() {
+        push(&mut leaf, encode_symbols(&plane(p), &Model::none(), chunk)?);
     }
     Ok(leaf)
 }

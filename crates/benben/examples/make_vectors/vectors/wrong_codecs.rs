@@ -1,7 +1,7 @@
 //! Leaves that contradict their codec's page.
 
 use super::MustFail;
-use super::leaves::{Params, leaf, push, raw_planes, table};
+use super::leaves::{Params, leaf, push, raw_integer, raw_palette, table};
 use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
 use super::wrong::{CORRUPTION, of_leaf, read};
 use benben::codec::entropy::{Model, SideWriter, encode_bytes, encode_symbols, encode_words};
@@ -18,20 +18,23 @@ pub(super) fn raw() -> Result<Vec<MustFail>> {
     let with = |name, why, dtype, params: Params, streams: &[&[u8]]| -> Result<MustFail> {
         let mut side = SideWriter::new();
         side.tables(&[table([1, 2, 3])])?;
+        side.tables(&[])?; // of the one plane
         let mut broken = leaf("raw", dtype, &[4], params)?;
         push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
-        for (i, s) in streams.iter().enumerate() {
-            let bytes = i > 2;
-            push(&mut broken, if bytes { encode_bytes(s, 1, 1 << 18)? } else { symbols_of(s)? });
+        for s in streams {
+            push(&mut broken, symbols_of(s)?);
         }
         Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
     };
     let float =
         |m: u64, lowest: u64| cbor!({"layout" => "float", "mantissa" => m, "lowest" => lowest, "run" => 4});
-    let chunked = raw_planes(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], 4)?;
-    let mut uneven = raw_planes(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], 2)?;
-    uneven.chunks[2] = chunked.chunks[2].clone();
-    uneven.spec.streams[2] = chunked.spec.streams[2];
+    let integer = |offset: u64, low: u64| cbor!({"layout" => "integer", "zigzag" => false, "offset" => offset, "low" => low, "run" => 1});
+    let in_chunks = |chunk| raw_integer(Dtype::U16, &[4], &[1, 2, 3, 4, 5, 6, 7, 8], (false, 0, 8), chunk);
+    let (chunked, mut uneven) = (in_chunks(4)?, in_chunks(2)?);
+    uneven.chunks[3] = chunked.chunks[3].clone();
+    uneven.spec.streams[3] = chunked.spec.streams[3];
+    let mut palette = raw_palette(Dtype::U16, &[4], &[1, 2, 1, 2, 3, 4, 3, 4], 4)?;
+    (palette.spec.streams[2], palette.chunks[2]) = symbols_of(&[0, 1, 2, 0])?;
     Ok(vec![
         with(
             "raw-layout",
@@ -82,6 +85,28 @@ pub(super) fn raw() -> Result<Vec<MustFail>> {
             float(2, 1),
             &[&[0], &[1, 2, 3, 1], &[0; 4]],
         )?,
+        with(
+            "raw-integer-low",
+            "more low bits than leave a symbol",
+            Dtype::U16,
+            integer(0, 9),
+            &[&[], &[1; 4], &[0; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-integer-offset",
+            "an offset past the type",
+            Dtype::U16,
+            integer(1 << 16, 8),
+            &[&[], &[1; 4], &[0; 4]],
+        )?,
+        with(
+            "raw-integer-rest",
+            "a rest of too many bits",
+            Dtype::U16,
+            integer(0, 3),
+            &[&[], &[1; 4], &[0, 8, 0, 0]],
+        )?,
+        read("raw-palette-symbol", CORRUPTION, "a symbol past the palette", of_leaf(palette)?),
         read("raw-chunks-uneven", CORRUPTION, "planes of different chunks", of_leaf(uneven)?),
     ])
 }

@@ -4,6 +4,7 @@ use super::MustFail;
 use super::chunks::{byte_leaf, four, symbol_leaf, symbol_leaf_with, symbols, words};
 use super::leaves::{Scalar, scalar};
 use super::wrong::{CORRUPTION, of_leaf, read};
+use benben::codec::entropy::{Model, Table, rans};
 use benben::{Dtype, Result};
 use benben_format::{Chunk, Mode};
 
@@ -143,6 +144,8 @@ pub(super) fn chunks() -> Result<Vec<MustFail>> {
 /// Side information whose tables are wrong.
 pub(super) fn tables() -> Result<Vec<MustFail>> {
     let items = vec![Chunk::new(Mode::Raw, vec![0, 1, 2, 3])];
+    let coded =
+        rans::encode(&[0, 1, 2, 3], 0, &Model::single(&Table::from_counts(&[1; 4]))).unwrap_or_default();
     let with = |name, why, side: &[u8]| -> Result<MustFail> {
         Ok(read(name, CORRUPTION, why, of_leaf(symbol_leaf_with(side, 4, items.clone())?)?))
     };
@@ -156,6 +159,11 @@ pub(super) fn tables() -> Result<Vec<MustFail>> {
         with("tables-first-level", "a first symbol of level 0", &[1, 0, 0, 2, 0x30])?,
         with("tables-padding", "bits after the last table", &[1, 0, 0, 2, 0x73, 2])?,
         with("tables-after", "a byte after the tables", &[1, 0, 0, 2, 0x73, 0, 0])?,
-        with("tables-none", "a table is missing", &[0])?,
+        read(
+            "tables-none",
+            CORRUPTION,
+            "a table is missing",
+            of_leaf(symbol_leaf_with(&[0], 4, vec![Chunk::new(Mode::Rans, coded)])?)?,
+        ),
     ])
 }
