@@ -25,6 +25,10 @@
 //! | [`Matrix`], `sample` | what is measured on |
 //! | [`Measure`], [`Machine`] | the clock, and where it ran |
 //! | `race`, `ours`, `peers` | the contestants |
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "symbols, and integers whose range the line before has set"
+)]
 
 pub mod coding;
 pub mod integers;

@@ -70,8 +70,11 @@ trait Coder: Send {
     fn stored_bytes(&self) -> u64;
 }
 
+/// A coder, and what it decodes each tensor to.
+type Entry = (Box<dyn Coder>, Vec<Vec<u8>>);
+
 fn of_type(dtype: Dtype, tensors: &[Bytes], measure: &mut Measure<'_>) -> Result<Vec<Row>> {
-    let mut coders: Vec<(Box<dyn Coder>, Vec<Vec<u8>>)> = vec![
+    let mut coders: Vec<Entry> = vec![
         (Box::new(Ours::default()), Vec::new()),
         (Box::new(InPieces::new("zstd -3", plain, plainly)), Vec::new()),
         (Box::new(InPieces::new("zstd -3, byte planes", planes, from_planes)), Vec::new()),
@@ -106,10 +109,10 @@ fn of_type(dtype: Dtype, tensors: &[Bytes], measure: &mut Measure<'_>) -> Result
 fn turns<'a>(
     dtype: Dtype,
     verb: &str,
-    coders: &'a mut [(Box<dyn Coder>, Vec<Vec<u8>>)],
+    coders: &'a mut [Entry],
     turn: impl Fn(&mut dyn Coder, &mut [Vec<u8>]) -> Result<()> + Send + Clone + 'a,
 ) -> Vec<Task<'a>> {
-    let task = |(coder, out): &'a mut (Box<dyn Coder>, Vec<Vec<u8>>)| {
+    let task = |(coder, out): &'a mut Entry| {
         let turn = turn.clone();
         let name = format!("{verb} {dtype}: {}", coder.name());
         Task { name, turn: Box::new(move || turn(&mut **coder, out)) }

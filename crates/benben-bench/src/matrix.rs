@@ -35,7 +35,6 @@ impl Matrix {
         };
         let mut normal =
             || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-        #[allow(clippy::cast_possible_truncation, reason = "samples are f32")]
         let values = (0..rows * columns).map(|_| normal() as f32).collect();
         Self { name: "Gaussian".into(), dtype: Dtype::F32, rows, columns, values }
     }

@@ -25,7 +25,6 @@ impl Laws {
             let last = part.counts.iter().rposition(|c| *c > 0).unwrap_or(0).max(1);
             let counts: Vec<u64> = part.counts[..=last].iter().map(|c| (*c).max(1)).collect();
             let table = Table::from_counts(&counts);
-            #[allow(clippy::cast_possible_truncation, reason = "at most 255 and 4096")]
             let freqs: Vec<u16> = (0..=last).map(|s| table.freq(s as u8) as u16).collect();
             let encoder = Encoder::from_nonzero_fixed_point_probabilities(freqs.iter(), false);
             let decoder = Decoder::from_nonzero_fixed_point_probabilities(freqs.iter(), false);
@@ -69,7 +68,6 @@ macro_rules! ans {
                 let mut coder = $coder::from_compressed_slice(coded).map_err(|_| damaged())?;
                 let model = self.0.0[piece.part].1.as_view();
                 for (o, symbol) in out.iter_mut().zip(coder.decode_iid_symbols(piece.range.len(), model)) {
-                    #[allow(clippy::cast_possible_truncation, reason = "at most 255")]
                     let symbol = symbol.map_err(|_| damaged())? as u8;
                     *o = symbol;
                 }
