@@ -2,7 +2,7 @@
 
 use crate::integers::Coded;
 use crate::measure::Task;
-use crate::ours::{ClassTables, Rans, ToSymbols, ToValues};
+use crate::ours::{ClassTables, Rans};
 use crate::peers::{DefaultAns, Memory, Pco, SmallAns, Zstd};
 use crate::race::{Contestant, OnPieces};
 use crate::sample::unzigzag;
@@ -92,21 +92,14 @@ pub fn measure(data: &[Matrix], bits: f64, measure: &mut Measure<'_>) -> Result<
 
 /// Everyone who codes `sample`, in the order of the table.
 fn contestants(sample: &Sample) -> Result<Vec<Box<dyn Contestant + '_>>> {
-    let mut runs = Vec::new();
+    let mut runs: Vec<Box<dyn Contestant + '_>> = Vec::new();
     let kernels = Kernel::available();
-    for &kernel in &kernels {
-        let coder = ToSymbols(Rans::plain(kernel, sample));
-        runs.push(OnPieces::boxed(format!("Benben, {kernel}"), "u8", coder, sample));
+    for of in [Rans::to_symbols, Rans::to_values, Rans::trellis] {
+        runs.extend(
+            kernels.iter().map(|&kernel| -> Box<dyn Contestant + '_> { Box::new(of(kernel, sample)) }),
+        );
     }
-    for &kernel in &kernels {
-        let coder = ToValues(Rans::plain(kernel, sample));
-        runs.push(OnPieces::boxed(format!("Benben, {kernel}, fused"), "f32", coder, sample));
-    }
-    for &kernel in &kernels {
-        let coder = ToValues(Rans::trellis(kernel, sample));
-        runs.push(OnPieces::boxed(format!("Benben, {kernel}, trellis"), "f32", coder, sample));
-    }
-    runs.push(ClassTables::boxed(sample));
+    runs.push(Box::new(ClassTables::new(sample)));
     runs.push(OnPieces::boxed("constriction, SmallAnsCoder", "u8", SmallAns::new(sample)?, sample));
     runs.push(OnPieces::boxed("constriction, DefaultAnsCoder", "u8", DefaultAns::new(sample)?, sample));
     for level in [1, 3, 19] {

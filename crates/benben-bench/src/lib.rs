@@ -24,7 +24,7 @@
 //! | [`integers`] | integers that are given, by class tables |
 //! | [`Matrix`], `sample` | what is measured on |
 //! | [`Measure`], [`Machine`] | the clock, and where it ran |
-//! | `race`, `ours`, `peers` | the contestants |
+//! | [`Rans`], `peers`, `race` | the contestants, and what they must do |
 #![allow(
     clippy::cast_possible_truncation,
     reason = "symbols, and integers whose range the line before has set"
@@ -45,4 +45,5 @@ mod sample;
 pub use machine::Machine;
 pub use matrix::Matrix;
 pub use measure::Measure;
+pub use ours::Rans;
 pub use sample::Sample;

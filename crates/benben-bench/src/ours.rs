@@ -2,13 +2,16 @@
 
 use crate::Sample;
 use crate::integers::Coded;
-use crate::race::{Coder, Contestant};
-use crate::sample::{Part, Piece, unzigzag};
-use benben::codec::entropy::{Kernel, Model, Table, Trellis, Values, rans};
-use benben::{Error, Result};
+use crate::race::Contestant;
+use crate::sample::{Part, unzigzag};
+use benben::codec::entropy::{self, CHUNK_ITEMS, Kernel, Model, Table, Trellis, Values, rans};
+use benben::{Dtype, Error, Result};
+use benben_format::{Chunk, EncodedLeaf, LeafSpec, Mode, StreamKind, StreamSpec};
+use rayon::prelude::*;
 
 /// Which table codes which symbol of one matrix, and what symbols become.
-pub(crate) struct Law {
+#[derive(Debug)]
+pub struct Law {
     tables: Vec<Table>,
     trellis: Trellis,
     values: Values,
@@ -22,20 +25,15 @@ impl Law {
     }
 
     /// A table for each union codebook. Integers of any origin walk through the trellis; the values are those that
-    /// trellis quantization gives them: even multiples of the step, or odd ones and 0.
-    fn unions(part: &Part, pieces: &[&Piece]) -> Self {
+    /// trellis quantization gives them: even multiples of half the step, or odd ones and 0.
+    fn unions(part: &Part) -> Self {
         let mut counts = [[0u64; 256]; 2];
-        for piece in pieces {
-            let mut states = [0; rans::LANES];
-            for (i, &symbol) in part.symbols[piece.range.clone()].iter().enumerate() {
-                let state = &mut states[i % rans::LANES];
-                counts[(*state & 1) as usize][usize::from(symbol)] += 1;
-                *state = Trellis::next(*state, symbol);
-            }
-        }
-        let step = part.step / 2.0;
+        walk(&part.symbols, |state, symbol, _| {
+            counts[(state & 1) as usize][usize::from(symbol)] += 1;
+        });
         let even = part.values();
-        let odd = std::array::from_fn(|s| even[s] - unzigzag(s as u32).signum() as f32 * step);
+        let half = |s: usize| unzigzag(s as u32).signum() as f32 * part.step / 2.0;
+        let odd = std::array::from_fn(|s| even[s] - half(s));
         let tables = counts.map(|c| Table::from_counts(&c)).into();
         Self { tables, trellis: Trellis::Unions, values: Values::of_unions(even, odd) }
     }
@@ -43,96 +41,173 @@ impl Law {
     fn model(&self) -> Model<'_> {
         Model { trellis: self.trellis, ..Model::by_rows(&self.tables, &[], 1) }
     }
-}
 
-/// 32-lane rANS by one kernel.
-pub(crate) struct Rans {
-    kernel: Kernel,
-    laws: Vec<Law>,
-}
-
-impl Rans {
-    pub(crate) fn plain(kernel: Kernel, sample: &Sample) -> Self {
-        Self { kernel, laws: sample.parts.iter().map(Law::plain).collect() }
-    }
-
-    pub(crate) fn trellis(kernel: Kernel, sample: &Sample) -> Self {
-        let laws = sample.parts.iter().enumerate().map(|(i, part)| {
-            let own: Vec<&Piece> = sample.pieces.iter().filter(|p| p.part == i).collect();
-            Law::unions(part, &own)
+    /// The values of a matrix by a plain walk, with which every kernel must agree.
+    fn expected(&self, part: &Part) -> Vec<f32> {
+        let even = part.values();
+        let mut out = vec![0.0; part.symbols.len()];
+        walk(&part.symbols, |state, symbol, i| {
+            let value = even[usize::from(symbol)];
+            let shift = unzigzag(symbol.into()).signum() as f32 * part.step / 2.0;
+            out[i] = if self.trellis != Trellis::None && state & 1 == 1 { value - shift } else { value };
         });
-        Self { kernel, laws: laws.collect() }
-    }
-
-    fn encode(&self, piece: &Piece, symbols: &[u8]) -> Result<Vec<u8>> {
-        let coded = rans::encode(symbols, 0, &self.laws[piece.part].model());
-        coded.ok_or_else(|| Error::invalid("a symbol without a frequency"))
-    }
-
-    fn side_bytes(&self) -> usize {
-        self.laws.iter().flat_map(|l| &l.tables).map(Table::stored_bytes).sum()
+        out
     }
 }
 
-/// rANS to symbols.
-pub(crate) struct ToSymbols(pub(crate) Rans);
-
-impl Coder for ToSymbols {
-    type Coded = Vec<u8>;
-    type Item = u8;
-
-    fn encode(&self, piece: &Piece, symbols: &[u8]) -> Result<Vec<u8>> {
-        self.0.encode(piece, symbols)
-    }
-
-    fn decode(&self, piece: &Piece, coded: &Vec<u8>, out: &mut [u8]) -> Result<()> {
-        rans::decode_by(self.0.kernel, coded, 0, &self.0.laws[piece.part].model(), out)
-    }
-
-    fn bytes(&self, coded: &Vec<u8>) -> usize {
-        coded.len()
-    }
-
-    fn expected(&self, _: &Piece, symbols: &[u8]) -> Vec<u8> {
-        symbols.into()
-    }
-
-    fn side_bytes(&self) -> usize {
-        self.0.side_bytes()
+/// Visits each symbol with the trellis state of its lane before it, and its number.
+fn walk(symbols: &[u8], mut visit: impl FnMut(u32, u8, usize)) {
+    for (number, chunk) in symbols.chunks(CHUNK_ITEMS as usize).enumerate() {
+        let mut states = [0; rans::LANES];
+        for (i, &symbol) in chunk.iter().enumerate() {
+            let state = &mut states[i % rans::LANES];
+            visit(*state, symbol, number * CHUNK_ITEMS as usize + i);
+            *state = Trellis::next(*state, symbol);
+        }
     }
 }
 
-/// rANS to values in one pass.
-pub(crate) struct ToValues(pub(crate) Rans);
+/// What decoding gives.
+#[derive(Debug)]
+enum Out {
+    Symbols(Vec<u8>),
+    Values(Vec<f32>),
+}
 
-impl Coder for ToValues {
-    type Coded = Vec<u8>;
-    type Item = f32;
+/// 32-lane rANS by one kernel, one stream for each matrix.
+#[derive(Debug)]
+pub struct Rans<'a> {
+    kernel: Kernel,
+    sample: &'a Sample,
+    laws: Vec<Law>,
+    leaves: Vec<EncodedLeaf>,
+    out: Out,
+}
 
-    fn encode(&self, piece: &Piece, symbols: &[u8]) -> Result<Vec<u8>> {
-        self.0.encode(piece, symbols)
+impl<'a> Rans<'a> {
+    /// Decodes to symbols.
+    pub fn to_symbols(kernel: Kernel, sample: &'a Sample) -> Self {
+        Self::new(kernel, sample, Law::plain, Out::Symbols(vec![0; sample.len()]))
     }
 
-    fn decode(&self, piece: &Piece, coded: &Vec<u8>, out: &mut [f32]) -> Result<()> {
-        let law = &self.0.laws[piece.part];
-        rans::decode_values_by(self.0.kernel, coded, 0, &law.model(), &law.values, out)
+    /// Decodes to f32 in one pass.
+    pub fn to_values(kernel: Kernel, sample: &'a Sample) -> Self {
+        Self::new(kernel, sample, Law::plain, Out::Values(vec![0.0; sample.len()]))
     }
 
-    fn bytes(&self, coded: &Vec<u8>) -> usize {
-        coded.len()
+    /// Decodes to f32 along the trellis.
+    pub fn trellis(kernel: Kernel, sample: &'a Sample) -> Self {
+        Self::new(kernel, sample, Law::unions, Out::Values(vec![0.0; sample.len()]))
     }
 
-    fn expected(&self, piece: &Piece, symbols: &[u8]) -> Vec<f32> {
-        // By the portable kernel, which the tests of the codec hold against a plain walk.
-        let mut out = vec![0.0; symbols.len()];
-        let law = &self.0.laws[piece.part];
-        let coded = self.0.encode(piece, symbols).unwrap_or_default();
-        let done = rans::decode_values_by(Kernel::Portable, &coded, 0, &law.model(), &law.values, &mut out);
-        if done.is_ok() { out } else { Vec::new() }
+    fn new(kernel: Kernel, sample: &'a Sample, law: fn(&Part) -> Law, out: Out) -> Self {
+        Self { kernel, sample, laws: sample.parts.iter().map(law).collect(), leaves: Vec::new(), out }
     }
 
-    fn side_bytes(&self) -> usize {
-        self.0.side_bytes()
+    /// Codes all matrices.
+    ///
+    /// # Errors
+    /// None but of the library itself.
+    pub fn encode(&mut self) -> Result<()> {
+        let both = self.sample.parts.iter().zip(&self.laws);
+        self.leaves = both.map(|(part, law)| leaf(part, law)).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Decodes all matrices, which have been encoded.
+    ///
+    /// # Errors
+    /// None but of the library itself.
+    pub fn decode(&mut self) -> Result<()> {
+        let jobs = self.leaves.iter().zip(&self.laws);
+        let lengths = self.sample.parts.iter().map(|p| p.symbols.len());
+        match &mut self.out {
+            Out::Symbols(out) => jobs.zip(split(out, lengths)).try_for_each(|((leaf, law), own)| {
+                let range = 0..own.len() as u64;
+                entropy::decode_symbols_by(self.kernel, leaf, 0, range, &law.model(), own)
+            }),
+            Out::Values(out) => jobs.zip(split(out, lengths)).try_for_each(|((leaf, law), own)| {
+                let range = 0..own.len() as u64;
+                entropy::decode_values_by(self.kernel, leaf, 0, range, &law.model(), &law.values, own)
+            }),
+        }
+    }
+}
+
+/// `out` cut into pieces of `lengths`.
+fn split<T>(mut out: &mut [T], lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = &mut [T]> {
+    lengths.map(move |n| {
+        let (own, others) = std::mem::take(&mut out).split_at_mut(n);
+        out = others;
+        own
+    })
+}
+
+/// One stream of which every chunk is rANS.
+fn leaf(part: &Part, law: &Law) -> Result<EncodedLeaf> {
+    let shape = [part.rows as u64, part.columns as u64];
+    let chunks: Option<Vec<_>> = part
+        .symbols
+        .par_chunks(CHUNK_ITEMS as usize)
+        .enumerate()
+        .map(|(i, chunk)| {
+            let first = i as u64 * u64::from(CHUNK_ITEMS);
+            Some(Chunk::new(Mode::Rans, rans::encode(chunk, first, &law.model())?))
+        })
+        .collect();
+    let chunks = chunks.ok_or_else(|| Error::invalid("a symbol has no frequency"))?;
+    let items = part.symbols.len() as u64;
+    let spec = StreamSpec { kind: StreamKind::Symbols, items, chunk_items: CHUNK_ITEMS };
+    let mut leaf = EncodedLeaf::new(LeafSpec::new("symbols", 1, Dtype::F32, &shape, &())?);
+    leaf.push(spec, chunks);
+    Ok(leaf)
+}
+
+impl Contestant for Rans<'_> {
+    fn name(&self) -> (String, &'static str) {
+        let trellis = self.laws.iter().any(|l| l.trellis != Trellis::None);
+        match self.out {
+            Out::Symbols(_) => (format!("Benben, {}", self.kernel), "u8"),
+            Out::Values(_) if trellis => (format!("Benben, {}, trellis", self.kernel), "f32"),
+            Out::Values(_) => (format!("Benben, {}, fused", self.kernel), "f32"),
+        }
+    }
+
+    fn encode(&mut self) -> Result<()> {
+        Self::encode(self)
+    }
+
+    fn decode(&mut self) -> Result<()> {
+        Self::decode(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        let parts = &self.sample.parts;
+        let same = match &self.out {
+            Out::Symbols(out) => out.iter().eq(parts.iter().flat_map(|p| &p.symbols)),
+            Out::Values(out) => {
+                let expected = parts.iter().zip(&self.laws).flat_map(|(part, law)| law.expected(part));
+                out.iter().copied().eq(expected)
+            }
+        };
+        if same {
+            Ok(())
+        } else {
+            Err(Error::corruption(format!("{} decodes something else", self.name().0)))
+        }
+    }
+
+    fn stored_bytes(&self) -> Option<usize> {
+        let tables: usize = self.laws.iter().flat_map(|l| &l.tables).map(Table::stored_bytes).sum();
+        let leaves: u64 = self.leaves.iter().map(EncodedLeaf::stored_bytes).sum();
+        Some(tables + leaves as usize)
+    }
+
+    fn written_bytes(&self) -> usize {
+        match &self.out {
+            Out::Symbols(out) => out.len(),
+            Out::Values(out) => size_of_val(&out[..]),
+        }
     }
 }
 
@@ -144,8 +219,8 @@ pub(crate) struct ClassTables<'a> {
 }
 
 impl<'a> ClassTables<'a> {
-    pub(crate) fn boxed(sample: &'a Sample) -> Box<dyn Contestant + 'a> {
-        Box::new(Self { sample, coded: Vec::new(), out: vec![0.0; sample.len()] })
+    pub(crate) fn new(sample: &'a Sample) -> Self {
+        Self { sample, coded: Vec::new(), out: vec![0.0; sample.len()] }
     }
 
     fn integers(part: &Part) -> Vec<i32> {
@@ -159,22 +234,17 @@ impl Contestant for ClassTables<'_> {
     }
 
     fn encode(&mut self) -> Result<()> {
-        let parts = &self.sample.parts;
+        let parts = self.sample.parts.iter();
         self.coded = parts
-            .iter()
             .map(|p| Coded::encode(&Self::integers(p), p.rows, p.columns, p.step))
             .collect::<Result<_>>()?;
         Ok(())
     }
 
     fn decode(&mut self) -> Result<()> {
-        let mut rest = &mut self.out[..];
-        for (coded, part) in self.coded.iter().zip(&self.sample.parts) {
-            let (own, others) = std::mem::take(&mut rest).split_at_mut(part.symbols.len());
-            coded.decode(own)?;
-            rest = others;
-        }
-        Ok(())
+        let lengths = self.sample.parts.iter().map(|p| p.symbols.len());
+        let mut both = self.coded.iter().zip(split(&mut self.out, lengths));
+        both.try_for_each(|(coded, own)| coded.decode(own))
     }
 
     fn check(&self) -> Result<()> {
