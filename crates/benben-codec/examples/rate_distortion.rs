@@ -1,66 +1,111 @@
 //! Rate and distortion of the leaf codecs on Gaussian weights, and on the matrices of a safetensors file.
 //!
-//! `cargo run --release -p benben-codec --example rate_distortion -- [pvq|ternary] [FILE]`
+//! `cargo run --release -p benben-codec --example rate_distortion -- [CODEC] [FILE] [BITS,BITS,..]`
+//!
+//! Matrices are summed by kind: feed-forward (names with `.intermediate.`, `.output.dense`, `mlp`), attention,
+//! embeddings, all.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_possible_truncation, reason = "a report")]
 
-use benben_codec::{Fit, Target, pvq, ternary};
+use benben_codec::{Fit, Target, pvq, scalar, ternary, trellis};
 use benben_format::Result;
 use std::time::Instant;
 
 type Encode = fn(&[f32], &[u64], Target) -> Result<Fit>;
 
 fn main() -> Result<()> {
-    let codecs: [(&str, Encode); 2] = [
+    let codecs: [(&str, Encode); 4] = [
+        ("scalar", |v, s, t| Ok(scalar::encode(v, s, &scalar::Settings::new(t))?.1)),
+        ("trellis", |v, s, t| Ok(trellis::encode(v, s, &trellis::Settings::new(t))?.1)),
         ("pvq", |v, s, t| Ok(pvq::encode(v, s, &pvq::Settings::new(t))?.1)),
         ("ternary", |v, s, t| Ok(ternary::encode_planes(v, s, &ternary::Settings::new(t))?.1)),
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
     let wanted = |name: &str| args.first().is_none_or(|a| name == a);
+    let bits: Vec<f64> = match args.get(2) {
+        Some(list) => list.split(',').filter_map(|b| b.parse().ok()).collect(),
+        None => vec![0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0],
+    };
     for (name, encode) in codecs.iter().filter(|c| wanted(c.0)) {
         println!("{name}: dB above the bound 2^(-2R) of a Gaussian source, side information included");
-        let gaussian = gaussian(1 << 20);
-        for bits in [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0] {
-            report("1 M Gaussian samples", &gaussian, &[1024, 1024], bits, *encode)?;
+        let gaussian = gaussian(1 << 22);
+        for &bits in &bits {
+            let mut sum = Sum::default();
+            sum.add("", &gaussian, &[2048, 2048], bits, *encode)?;
+            println!("{}", sum.line("4 M Gaussian samples"));
         }
         let Some(path) = args.get(1) else { continue };
-        let file = std::fs::read(path)?;
-        for bits in [2.0, 3.0, 4.0, 8.0] {
-            let (mut weights, mut stored, mut error, mut energy) = (0.0, 0.0, 0.0, 0.0);
-            let from = Instant::now();
-            for (name, shape, values) in matrices(&file) {
-                let fit = match encode(&values, &shape, Target::BitsPerWeight(bits)) {
-                    Ok(fit) => fit,
-                    Err(e) => {
-                        println!("  {name} left out: {e}");
-                        continue;
-                    }
+        let matrices = matrices(&std::fs::read(path)?);
+        for &bits in &bits {
+            let mut sums: [(&str, Sum); 4] =
+                ["feed-forward", "attention", "embeddings", "all matrices"].map(|n| (n, Sum::default()));
+            for (name, shape, values) in &matrices {
+                let attention = name.contains("attention") || name.contains("attn");
+                let kind = match name {
+                    n if n.contains("embed") => 2,
+                    _ if attention => 1,
+                    n if n.contains("dense") || n.contains("mlp") => 0,
+                    _ => 3,
                 };
-                let squares: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
-                weights += values.len() as f64;
-                stored += fit.bits_per_weight * values.len() as f64;
-                error += fit.relative_mse * squares;
-                energy += squares;
-                if name.contains(".layer.2.") {
-                    println!("  {}", line(&name, fit));
+                if sums[kind].1.add(name, values, shape, bits, *encode)? && kind != 3 {
+                    let own = sums[kind].1.last;
+                    sums[3].1.count(own);
                 }
             }
-            let fit = Fit { bits_per_weight: stored / weights, relative_mse: error / energy };
-            println!("{}  {:.1} s", line("all matrices", fit), from.elapsed().as_secs_f64());
+            for (name, sum) in sums.iter().filter(|s| s.1.weights > 0.0) {
+                println!("{}", sum.line(name));
+            }
         }
     }
     Ok(())
 }
 
-fn report(name: &str, values: &[f32], shape: &[u64], bits: f64, encode: Encode) -> Result<()> {
-    let from = Instant::now();
-    let fit = encode(values, shape, Target::BitsPerWeight(bits))?;
-    println!("{}  {:.1} s", line(name, fit), from.elapsed().as_secs_f64());
-    Ok(())
+/// Several tensors together.
+#[derive(Default)]
+struct Sum {
+    weights: f64,
+    bits: f64,
+    error: f64,
+    energy: f64,
+    seconds: f64,
+    last: [f64; 5],
+}
+
+impl Sum {
+    fn add(&mut self, name: &str, values: &[f32], shape: &[u64], bits: f64, encode: Encode) -> Result<bool> {
+        let from = Instant::now();
+        let fit = match encode(values, shape, Target::BitsPerWeight(bits)) {
+            Ok(fit) => fit,
+            Err(e) => {
+                println!("  {name} left out: {e}");
+                return Ok(false);
+            }
+        };
+        let n = values.len() as f64;
+        let energy: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
+        let seconds = from.elapsed().as_secs_f64();
+        self.count([n, n * fit.bits_per_weight, fit.relative_mse * energy, energy, seconds]);
+        Ok(true)
+    }
+
+    fn count(&mut self, own: [f64; 5]) {
+        self.last = own;
+        self.weights += own[0];
+        self.bits += own[1];
+        self.error += own[2];
+        self.energy += own[3];
+        self.seconds += own[4];
+    }
+
+    fn line(&self, name: &str) -> String {
+        let fit = Fit { bits_per_weight: self.bits / self.weights, relative_mse: self.error / self.energy };
+        let speed = self.weights / 1e6 / self.seconds;
+        format!("{}  {speed:6.2} M weights/s", line(name, fit))
+    }
 }
 
 fn line(name: &str, fit: Fit) -> String {
     let db = fit.db_above_gaussian_bound();
-    format!("{name:50} {:7.4} bits  mse {:9.3e}  {db:5.2} dB", fit.bits_per_weight, fit.relative_mse)
+    format!("{name:21}{:7.4} bits  mse {:9.3e}  {db:5.2} dB", fit.bits_per_weight, fit.relative_mse)
 }
 
 /// SplitMix64 through Box and Muller.

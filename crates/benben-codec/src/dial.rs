@@ -45,6 +45,11 @@ impl Goal {
         if self.ceiling { score <= self.value } else { score >= self.value }
     }
 
+    /// How far `score` is above the goal.
+    pub(crate) fn miss(self, score: f64) -> f64 {
+        score - self.value
+    }
+
     /// Turns the dial from `start`, at most `tries` times, and gives the trial that meets the goal most narrowly,
     /// or else the one that comes nearest. A score falls by about one for every 2 that the dial rises; the search
     /// brackets, so the slope is only a first guess. It stops within `slack` (a share of the goal).

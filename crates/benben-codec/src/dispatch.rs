@@ -1,11 +1,12 @@
 //! From the name of a codec to its decoder: the one place that lists them all.
 
-use crate::{pvq, raw, rvq, scalar, ternary};
+use crate::{pvq, raw, rvq, scalar, ternary, trellis};
 use benben_format::{Dtype, Error, LeafSource, Result};
 use std::ops::Range;
 
 /// Names of the codecs that this build decodes.
-pub const CODECS: [&str; 5] = [raw::CODEC, scalar::CODEC, pvq::CODEC, rvq::CODEC, ternary::CODEC];
+pub const CODECS: [&str; 6] =
+    [raw::CODEC, scalar::CODEC, trellis::CODEC, pvq::CODEC, rvq::CODEC, ternary::CODEC];
 
 /// Decodes elements `range` of a leaf of any codec into `out` as f32.
 ///
@@ -22,6 +23,7 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     match spec.codec.as_str() {
         raw::CODEC => raw_values(source, range, out),
         scalar::CODEC => scalar::decode(source, range, out),
+        trellis::CODEC => trellis::decode(source, range, out),
         pvq::CODEC => pvq::decode(source, range, out),
         rvq::CODEC => rvq::decode(source, range, out),
         ternary::CODEC => ternary::decode(source, range, out),

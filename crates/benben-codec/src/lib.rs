@@ -16,6 +16,7 @@
 //! |---|---|---|
 //! | [`raw`] | any dtype, bit-exact | where nothing may be lost |
 //! | [`scalar`] | one step, entropy-coded integers | by default |
+//! | [`trellis`] | one step, integers on the best path of a trellis | for the least error from 0.3 to 5 bits |
 //! | [`pvq`] | gain and pyramid point | for the least error without a codebook to learn |
 //! | [`rvq`] | sums of learned codewords | where elements of a vector depend on each other |
 //! | [`ternary`] | -, 0, + and levels by row | below 1.5 bits, or in planes |
@@ -31,6 +32,7 @@ mod checks;
 mod dial;
 mod dispatch;
 pub mod entropy;
+mod exceptions;
 mod importance;
 pub mod pvq;
 pub mod raw;
@@ -38,6 +40,7 @@ pub mod rvq;
 pub mod scalar;
 mod target;
 pub mod ternary;
+pub mod trellis;
 
 pub use checks::{check_codec, check_finite, check_range};
 pub use dispatch::{CODECS, decode};

@@ -1,6 +1,6 @@
 //! How one tensor is stored: a codec, its parameters, and what it is to reach.
 
-use benben_codec::{Fit, Target, pvq, raw, rvq, scalar, ternary};
+use benben_codec::{Fit, Target, pvq, raw, rvq, scalar, ternary, trellis};
 use benben_decode::hadamard_rows;
 use benben_format::{Dtype, EncodedLeaf, Error, Expr, Result, in_memory, matrix};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ pub enum Codec {
     Raw,
     /// One step for the tensor, entropy-coded.
     Scalar,
+    /// One step for the tensor, the best path through a trellis, entropy-coded.
+    Trellis,
     /// Pyramid vector quantization.
     Pvq,
     /// Residual vector quantization.
@@ -25,13 +27,14 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec.
-    pub const ALL: [Self; 5] = [Self::Raw, Self::Scalar, Self::Pvq, Self::Rvq, Self::Ternary];
+    pub const ALL: [Self; 6] = [Self::Raw, Self::Scalar, Self::Trellis, Self::Pvq, Self::Rvq, Self::Ternary];
 
     /// Name in recipes, flags and files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => raw::CODEC,
             Self::Scalar => scalar::CODEC,
+            Self::Trellis => trellis::CODEC,
             Self::Pvq => pvq::CODEC,
             Self::Rvq => rvq::CODEC,
             Self::Ternary => ternary::CODEC,
@@ -72,7 +75,7 @@ pub struct Method {
     /// Groups with codebooks of their own: rvq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<u16>,
-    /// Most tables: scalar (1 to 16).
+    /// Most classes of rows: scalar, trellis (1 to 16).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<u8>,
     /// Whether rows go through a randomized Hadamard transform first, seeded by the recipe.
@@ -119,7 +122,12 @@ impl Method {
             ("dim", self.dim.map(u64::from), 32, &[Codec::Pvq, Codec::Rvq]),
             ("beam", self.beam.map(u64::from), 8, &[Codec::Rvq]),
             ("groups", self.groups.map(u64::from), 1024, &[Codec::Rvq]),
-            ("classes", self.classes.map(u64::from), scalar::MAX_CLASSES as u64, &[Codec::Scalar]),
+            (
+                "classes",
+                self.classes.map(u64::from),
+                scalar::MAX_CLASSES as u64,
+                &[Codec::Scalar, Codec::Trellis],
+            ),
         ];
         for (name, value, most, codecs) in ranges {
             let Some(value) = value else { continue };
@@ -164,6 +172,11 @@ impl Method {
             Codec::Scalar => {
                 let max_classes = self.classes.map_or(scalar::MAX_CLASSES, usize::from);
                 leaf(scalar::encode(values, shape, &scalar::Settings { target, max_classes })?)
+            }
+            Codec::Trellis => {
+                let usual = trellis::Settings::new(target);
+                let max_classes = self.classes.map_or(usual.max_classes, usize::from);
+                leaf(trellis::encode(values, shape, &trellis::Settings { max_classes, ..usual })?)
             }
             Codec::Pvq => {
                 let usual = pvq::Settings::new(target);
@@ -274,8 +287,13 @@ mod tests {
 
     #[test]
     fn methods_round_trip_through_text() {
-        for text in ["raw", "scalar:bpw=3.5", "pvq:mse=1e-3,dim=16", "rvq:bpw=2,beam=4,groups=2,rotate=true"]
-        {
+        for text in [
+            "raw",
+            "scalar:bpw=3.5",
+            "trellis:bpw=2,classes=8",
+            "pvq:mse=1e-3,dim=16",
+            "rvq:bpw=2,beam=4,groups=2,rotate=true",
+        ] {
             assert_eq!(text.parse::<Method>().unwrap().to_string(), text);
         }
         assert_eq!("scalar:4".parse::<Method>().unwrap().bpw, Some(4.0));
@@ -286,6 +304,7 @@ mod tests {
         for (text, word) in [
             ("vorbis", "unknown codec"),
             ("scalar:dim=4", "no parameter dim"),
+            ("trellis:classes=17", "1 to 16"),
             ("scalar:bpw=0", "above 0"),
             ("pvq:dim=33", "1 to 32"),
             ("raw:3", "lossless"),

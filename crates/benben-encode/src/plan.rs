@@ -73,6 +73,7 @@ fn excess_bits(codec: Codec) -> f64 {
     let db = match codec {
         Codec::Raw => 0.0,
         Codec::Scalar => 1.55,
+        Codec::Trellis => 0.5,
         Codec::Pvq => 2.1,
         Codec::Rvq => 4.2,
         Codec::Ternary => 3.0,

@@ -11,17 +11,26 @@ pub struct Preset {
     pub name: &'static str,
     /// What it is for.
     pub about: &'static str,
+    /// Codec of every matrix.
+    pub codec: Codec,
     /// Relative squared error of every matrix; none is lossless.
     pub mse: Option<f64>,
 }
 
+impl Preset {
+    const fn new(name: &'static str, about: &'static str, codec: Codec, mse: f64) -> Self {
+        Self { name, about, codec, mse: Some(mse) }
+    }
+}
+
 /// Presets from the most faithful to the smallest.
-pub const PRESETS: [Preset; 5] = [
-    Preset { name: "lossless", about: "bit-exact", mse: None },
-    Preset { name: "near-lossless", about: "relative error 3e-5, about 8 bits per weight", mse: Some(3e-5) },
-    Preset { name: "balanced", about: "relative error 9e-4, about 5 bits per weight", mse: Some(9e-4) },
-    Preset { name: "small", about: "relative error 0.01, about 3.5 bits per weight", mse: Some(1e-2) },
-    Preset { name: "tiny", about: "relative error 0.05, about 2.4 bits per weight", mse: Some(5e-2) },
+pub const PRESETS: [Preset; 6] = [
+    Preset { name: "lossless", about: "bit-exact", codec: Codec::Raw, mse: None },
+    Preset::new("near-lossless", "relative error 3e-5, about 8 bits per weight", Codec::Scalar, 3e-5),
+    Preset::new("balanced", "relative error 9e-4, about 5 bits per weight", Codec::Scalar, 9e-4),
+    Preset::new("small-scalar", "small without trellis, about 3.7 bits per weight", Codec::Scalar, 1e-2),
+    Preset::new("small", "relative error 0.01, about 3.5 bits per weight", Codec::Trellis, 1e-2),
+    Preset::new("tiny", "relative error 0.05, about 2.3 bits per weight", Codec::Trellis, 5e-2),
 ];
 
 /// A method for the tensors that a pattern matches.
@@ -72,10 +81,7 @@ impl Recipe {
             Error::invalid(format!("unknown preset {name:?}"))
                 .with_hint(format!("known: {}", known.join(", ")))
         })?;
-        let default = match preset.mse {
-            None => Method::new(Codec::Raw),
-            mse => Method { mse, ..Method::new(Codec::Scalar) },
-        };
+        let default = Method { mse: preset.mse, ..Method::new(preset.codec) };
         Ok(Self { bits_per_weight: None, seed: 0, least_elements: usual_least(), default, rules: Vec::new() })
     }
 

@@ -4,7 +4,7 @@
 //! An element has a sign bit, `E` exponent bits and `M` mantissa bits (f64: 11, 52; f32: 8, 23; f16: 5, 10; bf16: 8,
 //! 7; f8e4m3: 4, 3; f8e5m2: 5, 2). With the parameters `mantissa = m` (0 to 3, at most `M`) and `lowest`, the symbol is `(exponent - lowest) << m | first m
 //! bits of the mantissa`, below 256, and the rest is `sign << (M - m) | other bits of the mantissa`. The streams are
-//! those of [`streams`](super::streams).
+//! those of the module `streams`.
 //!
 //! # Cost
 //! The leading mantissa bits depend on the exponent a little: 0.07 bits of each weight at `m` = 2 (MiniLM-L6).

@@ -3,7 +3,7 @@
 //! # Bits
 //! With `W` the bits of an element: `v = element - offset` modulo 2^W; `u = v`, or with `zigzag` the number `2 v` for
 //! `v >= 0` and `-2 v - 1` for `v < 0`, `v` taken as signed. The symbol is `u >> low`, the rest the `low` bits below.
-//! The streams are those of [`streams`](super::streams).
+//! The streams are those of the module `streams`.
 //!
 //! # Choice
 //! Signed zigzag or not, and where to cut, by what a sample of the elements takes: values that spread evenly are cut

@@ -1,0 +1,66 @@
+//! A `trellis` leaf to weights.
+
+use super::codebook::{MAX_SHIFTS, Shifts};
+use super::{CLASSES, CODEC, MAX_STEP, POSITIONS, Params, SIDE, SYMBOLS, VERSION, rows_and_columns};
+use crate::entropy::{self, Columns, Model, Rows, SideReader, Table};
+use crate::exceptions;
+use benben_format::{Error, LeafSource, Result, StreamKind};
+use std::ops::Range;
+
+/// Decodes elements `range` of the row-major tensor into `out`, reading no more chunks of symbols than that takes.
+///
+/// # Errors
+/// Corruption where the leaf contradicts itself; InvalidArgument where `out` does not fit `range`.
+pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
+    let spec = source.spec();
+    crate::check_codec(spec, CODEC, VERSION)?;
+    crate::check_range(spec, &range, out.len())?;
+    if range.is_empty() {
+        return Ok(());
+    }
+    let params: Params = spec.params()?;
+    if !(params.step > 0.0 && params.step <= MAX_STEP) || params.run == 0 {
+        return Err(Error::corruption(format!("trellis parameters out of range: {params:?}")));
+    }
+    let (rows, columns) = rows_and_columns(&spec.shape)?;
+    let run = params.run.min(rows.max(1)).checked_mul(columns).filter(|&l| l > 0);
+    let run = run.ok_or_else(|| Error::corruption(format!("runs of {} rows", params.run)))?;
+    spec.expect_stream(SYMBOLS, StreamKind::Symbols, spec.elements()?)?;
+    exceptions::count(spec, POSITIONS)?;
+
+    let (shifts, tables) = read_side(source)?;
+    let each = params.trellis().tables();
+    if tables.is_empty() || tables.len() % each != 0 {
+        return Err(Error::corruption(format!("{} tables, expected a multiple of {each}", tables.len())));
+    }
+    let runs = if tables.len() > each { rows.div_ceil(params.run) } else { 0 };
+    spec.expect_stream(CLASSES, StreamKind::Symbols, runs)?;
+    let mut classes = vec![0; runs as usize];
+    entropy::decode_symbols(source, CLASSES, 0..runs, &Model::none(), &mut classes)?;
+    let model = Model {
+        tables: &tables,
+        rows: Rows { of: &classes, run },
+        columns: Columns { of: &[], count: 1 },
+        trellis: params.trellis(),
+    };
+    entropy::decode_values(source, SYMBOLS, range.clone(), &model, &shifts.values(&params), out)?;
+    exceptions::apply(source, POSITIONS, &range, out)
+}
+
+fn read_side(source: &dyn LeafSource) -> Result<(Shifts, Vec<Table>)> {
+    let items = source.spec().stream(SIDE, StreamKind::Bytes { width: 1 })?.items;
+    if items > 1 << 16 {
+        return Err(Error::corruption(format!("side information of {items} bytes, expected at most 65536")));
+    }
+    let mut side = vec![0; items as usize];
+    entropy::decode_bytes(source, SIDE, 0..items, &mut side)?;
+    let mut side = SideReader::new(&side);
+    let mut shifts = Shifts::default();
+    for shifts in &mut shifts.0 {
+        let count = side.varint_at_most(MAX_SHIFTS as u64)? as usize;
+        shifts.extend(side.bytes(count)?.iter().map(|b| b.cast_signed()));
+    }
+    let tables = side.tables()?;
+    side.finish()?;
+    Ok((shifts, tables))
+}

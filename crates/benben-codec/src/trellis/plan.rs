@@ -1,0 +1,109 @@
+//! How many classes of rows have tables of their own, and what they cost.
+
+use super::MAX_CLASSES;
+use super::runs::Runs;
+use super::survey::Survey;
+use crate::entropy::{CHUNK_ITEMS, Model, Trellis};
+
+/// Bits of a code that no symbol was seen to need: what 1 of 4096 costs and a little more.
+const RARE: f32 = 13.0;
+
+/// Which class of runs uses which tables.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Group of each class of runs.
+    pub(super) group_of: [u8; MAX_CLASSES],
+    /// Symbols of table `group * T + t`.
+    pub(super) counts: Vec<[u64; 256]>,
+    /// Expected bits of `elements` elements, tables and classes included.
+    pub(super) bits: f64,
+}
+
+impl Plan {
+    /// The cheapest way to merge the classes into 1, 2, 4 .. groups of neighbours, for a tensor of `elements` of which
+    /// `survey` has seen some.
+    pub(super) fn new(survey: &Survey, trellis: Trellis, runs: &Runs, elements: usize) -> Self {
+        let most = (Model::MAX_TABLES / trellis.tables()).min(MAX_CLASSES);
+        let mut best: Option<Self> = None;
+        let mut width = MAX_CLASSES / most;
+        loop {
+            let plan = Self::of_width(survey, trellis, runs, elements, width);
+            let last = plan.counts.len() <= trellis.tables();
+            if best.as_ref().is_none_or(|b| plan.bits <= b.bits) {
+                best = Some(plan.clone());
+            }
+            if last || width >= MAX_CLASSES {
+                return best.unwrap_or(plan);
+            }
+            width *= 2;
+        }
+    }
+
+    fn of_width(survey: &Survey, trellis: Trellis, runs: &Runs, elements: usize, width: usize) -> Self {
+        let tables = trellis.tables();
+        let mut group_of = [0; MAX_CLASSES];
+        let mut counts: Vec<[u64; 256]> = Vec::new();
+        let mut last = None;
+        for (class, own) in survey.counts.chunks(tables).enumerate() {
+            if own.iter().flatten().all(|&c| c == 0) {
+                // No run of the survey has this class: that of the neighbour.
+                group_of[class] = (counts.len() / tables).saturating_sub(1) as u8;
+                continue;
+            }
+            if last != Some(class / width) {
+                counts.extend(vec![[0; 256]; tables]);
+                last = Some(class / width);
+            }
+            group_of[class] = (counts.len() / tables - 1) as u8;
+            let at = counts.len() - tables;
+            for (sum, count) in counts[at..].iter_mut().flatten().zip(own.iter().flatten()) {
+                *sum += count;
+            }
+        }
+        if counts.is_empty() {
+            counts = vec![[0; 256]; tables];
+        }
+        let scale = elements as f64 / survey.items.max(1) as f64;
+        let mut bits = 512.0 * elements.div_ceil(CHUNK_ITEMS as usize) as f64;
+        for counts in &counts {
+            bits += scale * entropy(counts) + table_bits(counts);
+        }
+        let groups = counts.len() / tables;
+        if groups > 1 {
+            // Bit-packed: what the stream coder reaches at least.
+            bits += runs.class.len() as f64 * f64::from(usize::BITS - (groups - 1).leading_zeros());
+        }
+        Self { group_of, counts, bits }
+    }
+
+    /// Bits of each k + 128 by group and table.
+    pub(super) fn lengths(&self, trellis: Trellis, lambda: f32) -> Vec<[[f32; 256]; 8]> {
+        self.counts
+            .chunks(trellis.tables())
+            .map(|group| {
+                let mut costs = [[0f32; 256]; 8];
+                for (costs, counts) in costs.iter_mut().zip(group) {
+                    let total = counts.iter().sum::<u64>() as f32 + 1.0;
+                    for (symbol, &count) in counts.iter().enumerate() {
+                        let bits = (total / (count as f32 + 0.02)).log2().min(RARE);
+                        let k = super::codebook::unzigzag(symbol as u8);
+                        costs[(k + 128) as usize] = lambda * bits;
+                    }
+                }
+                costs
+            })
+            .collect()
+    }
+}
+
+fn entropy(counts: &[u64; 256]) -> f64 {
+    let total = counts.iter().sum::<u64>() as f64;
+    counts.iter().filter(|c| **c > 0).map(|&c| c as f64 * (total / c as f64).log2()).sum()
+}
+
+/// About what a stored table takes: 24 bits and 2.5 for each symbol of its range.
+fn table_bits(counts: &[u64; 256]) -> f64 {
+    let first = counts.iter().position(|&c| c > 0).unwrap_or(0);
+    let last = counts.iter().rposition(|&c| c > 0).unwrap_or(0);
+    24.0 + 2.5 * (last - first + 1) as f64
+}
