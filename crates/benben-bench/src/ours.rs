@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 /// Which table codes which symbol of one matrix, and what symbols become.
 #[derive(Debug)]
-pub struct Law {
+pub(crate) struct Law {
     tables: Vec<Table>,
     trellis: Trellis,
     values: Values,
