@@ -159,7 +159,11 @@ pub struct TensorRow {
 /// # Errors
 /// InvalidArgument where there is none, or one beyond 2^24; Corruption where decoding gives something else.
 pub fn measure(model: &dyn ModelSource, measure: &mut Measure<'_>) -> Result<Integers> {
-    let given = given(model)?;
+    measure_given(&given(model)?, measure)
+}
+
+/// [`measure`] of integers at hand.
+pub(crate) fn measure_given(given: &[Given], measure: &mut Measure<'_>) -> Result<Integers> {
     let mut coded: Vec<Coded> = Vec::new();
     let encode = |coded: &mut Vec<Coded>| -> Result<()> {
         *coded = given.iter().map(|g| Coded::encode(&g.of, g.rows, g.columns, 1.0)).collect::<Result<_>>()?;
@@ -205,12 +209,12 @@ pub fn measure(model: &dyn ModelSource, measure: &mut Measure<'_>) -> Result<Int
 }
 
 /// A tensor of integers.
-struct Given {
-    name: String,
-    shape: Vec<u64>,
-    rows: usize,
-    columns: usize,
-    of: Vec<i32>,
+pub(crate) struct Given {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) of: Vec<i32>,
 }
 
 fn given(model: &dyn ModelSource) -> Result<Vec<Given>> {

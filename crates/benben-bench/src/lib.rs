@@ -22,8 +22,10 @@
 //! | [`lossless`] | floats, bit for bit |
 //! | [`quantizers`] | distance from the Gaussian bound, and speed |
 //! | [`integers`] | integers that are given, by class tables |
+//! | [`export`] | data for coders outside, with our figures on it |
 //! | [`Matrix`], `sample` | what is measured on |
 //! | [`Measure`], [`Machine`] | the clock, and where it ran |
+//! | [`Goal`] | what the project promises, judged |
 //! | [`Rans`], `peers`, `race` | the contestants, and what they must do |
 #![allow(
     clippy::cast_possible_truncation,
@@ -31,6 +33,8 @@
 )]
 
 pub mod coding;
+pub mod export;
+mod goal;
 pub mod integers;
 pub mod lossless;
 mod machine;
@@ -42,8 +46,11 @@ pub mod quantizers;
 mod race;
 mod sample;
 
+pub use goal::Goal;
 pub use machine::Machine;
 pub use matrix::Matrix;
 pub use measure::Measure;
-pub use ours::Rans;
+pub use ours::{Job, Rans};
+pub use peers::Constriction;
+pub use race::Scratch;
 pub use sample::Sample;

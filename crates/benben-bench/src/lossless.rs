@@ -2,7 +2,7 @@
 
 use crate::measure::Task;
 use crate::peers::refused;
-use crate::{Matrix, Measure};
+use crate::{Goal, Matrix, Measure};
 use benben::codec::raw;
 use benben::{Dtype, Error, Result};
 use benben_format::EncodedLeaf;
@@ -30,40 +30,52 @@ pub struct Row {
     pub decode_per_second: f64,
     /// Speed of decoding relative to memcpy.
     pub to_memcpy: f64,
+    /// What the project promises of it on weights of a model.
+    pub goal: Option<Goal>,
 }
 
-/// Codes `data` in the matrices' own types, and f32 also as a cast to bf16.
+/// Most that a type is promised to take, in percent.
+fn promise(dtype: Dtype) -> Option<f64> {
+    match dtype {
+        Dtype::F32 => Some(82.0),
+        Dtype::BF16 => Some(66.7),
+        _ => None,
+    }
+}
+
+/// Codes `data` in the matrices' own types, and f32 also as casts to bf16 and f16. Promises are of weights: they are
+/// judged where a `model` gave them.
 ///
 /// # Errors
 /// Corruption where a coder does not decode what it was given.
-pub fn measure(data: &[Matrix], measure: &mut Measure<'_>) -> Result<Vec<Row>> {
+pub fn measure(data: &[Matrix], model: bool, measure: &mut Measure<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
-        let own = |m: &&Matrix| m.dtype == dtype || (dtype, m.dtype) == (Dtype::BF16, Dtype::F32);
+        let own = |m: &&Matrix| m.dtype == dtype || m.dtype == Dtype::F32;
         let tensors: Vec<Bytes> =
             data.iter().filter(own).map(|m| Bytes::new(m, dtype)).collect::<Result<_>>()?;
         if !tensors.is_empty() {
-            rows.extend(of_type(dtype, &tensors, measure)?);
+            rows.extend(of_type(dtype, &tensors, model, measure)?);
         }
     }
     Ok(rows)
 }
 
 /// A tensor as it stands in a file.
-struct Bytes {
+pub(crate) struct Bytes {
     shape: [u64; 2],
     dtype: Dtype,
-    of: Vec<u8>,
+    pub(crate) of: Vec<u8>,
 }
 
 impl Bytes {
-    fn new(matrix: &Matrix, dtype: Dtype) -> Result<Self> {
+    pub(crate) fn new(matrix: &Matrix, dtype: Dtype) -> Result<Self> {
         Ok(Self { shape: matrix.shape(), dtype, of: dtype.from_f32(&matrix.values)? })
     }
 }
 
 /// A coder's turns on all tensors.
-trait Coder: Send {
+pub(crate) trait Coder: Send {
     fn name(&self) -> &'static str;
     fn encode(&mut self, tensors: &[Bytes]) -> Result<()>;
     fn decode(&mut self, out: &mut [Vec<u8>]) -> Result<()>;
@@ -73,7 +85,7 @@ trait Coder: Send {
 /// A coder, and what it decodes each tensor to.
 type Entry = (Box<dyn Coder>, Vec<Vec<u8>>);
 
-fn of_type(dtype: Dtype, tensors: &[Bytes], measure: &mut Measure<'_>) -> Result<Vec<Row>> {
+fn of_type(dtype: Dtype, tensors: &[Bytes], model: bool, measure: &mut Measure<'_>) -> Result<Vec<Row>> {
     let mut coders: Vec<Entry> = vec![
         (Box::new(Ours::default()), Vec::new()),
         (Box::new(InPieces::new("zstd -3", plain, plainly)), Vec::new()),
@@ -94,13 +106,16 @@ fn of_type(dtype: Dtype, tensors: &[Bytes], measure: &mut Measure<'_>) -> Result
             return Err(Error::corruption(format!("{} decodes something else", coder.name())));
         }
         let copy = coder.name() == MEMCPY;
+        let ratio = coder.stored_bytes() as f64 / source as f64;
+        let limit = promise(dtype).filter(|_| model && coder.name() == OURS);
         rows.push(Row {
             dtype,
             coder: coder.name().into(),
-            ratio: coder.stored_bytes() as f64 / source as f64,
+            ratio,
             encode_per_second: (!copy).then_some(source as f64 / encode),
             decode_per_second: source as f64 / decode,
             to_memcpy: memcpy / decode,
+            goal: limit.map(|percent| Goal::at_most(100.0 * ratio, percent, "%")),
         });
     }
     Ok(rows)
@@ -120,13 +135,15 @@ fn turns<'a>(
     coders.iter_mut().map(task).collect()
 }
 
+const OURS: &str = "Benben";
+
 /// Codec `raw`.
 #[derive(Default)]
-struct Ours(Vec<EncodedLeaf>);
+pub(crate) struct Ours(Vec<EncodedLeaf>);
 
 impl Coder for Ours {
     fn name(&self) -> &'static str {
-        "Benben"
+        OURS
     }
 
     fn encode(&mut self, tensors: &[Bytes]) -> Result<()> {
@@ -292,12 +309,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f32_is_measured_as_it_is_and_as_bf16() {
-        let rows = super::measure(&[Matrix::gaussian(30_000, 1)], &mut Measure::quick(1).unwrap()).unwrap();
+    fn f32_is_measured_as_it_is_and_cast() {
+        let rows =
+            super::measure(&[Matrix::gaussian(30_000, 1)], true, &mut Measure::quick(1).unwrap()).unwrap();
         let types: Vec<Dtype> = rows.iter().map(|r| r.dtype).collect();
-        assert_eq!(types, [[Dtype::F32; 5], [Dtype::BF16; 5]].concat());
+        assert_eq!(types, [[Dtype::F32; 5], [Dtype::BF16; 5], [Dtype::F16; 5]].concat());
         let ours: Vec<f64> = rows.iter().filter(|r| r.coder == "Benben").map(|r| r.ratio).collect();
         assert!(ours[0] < 0.95 && ours[1] < 0.8, "{ours:?}");
+        assert_eq!(rows.iter().filter(|r| r.goal.is_some()).count(), 2);
         let memcpy = rows.iter().find(|r| r.coder == MEMCPY).unwrap();
         assert!(memcpy.ratio == 1.0 && memcpy.to_memcpy == 1.0);
     }

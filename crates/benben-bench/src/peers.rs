@@ -1,7 +1,7 @@
 //! The peers, each used as its documentation recommends for speed, and copies of memory as the limit.
 
 use crate::Sample;
-use crate::race::{Coder, Contestant};
+use crate::race::{Coder, Contestant, Item, OnPieces, Scratch};
 use crate::sample::{Part, Piece, unzigzag};
 use benben::codec::entropy::Table;
 use benben::{Error, Result};
@@ -98,6 +98,41 @@ ans!(
     DefaultAns, DefaultAnsCoder, u32
 );
 
+/// constriction's default coder on a whole sample, for `cargo bench`.
+pub struct Constriction<'a>(Box<dyn Contestant + 'a>);
+
+impl<'a> Constriction<'a> {
+    /// With one model for each matrix.
+    ///
+    /// # Errors
+    /// InvalidArgument where constriction refuses the frequencies.
+    pub fn new(sample: &'a Sample) -> Result<Self> {
+        Ok(Self(OnPieces::boxed("constriction, DefaultAnsCoder", DefaultAns::new(sample)?, sample)))
+    }
+
+    /// Codes all matrices.
+    ///
+    /// # Errors
+    /// What constriction reports.
+    pub fn encode(&mut self) -> Result<()> {
+        self.0.encode()
+    }
+
+    /// Decodes all matrices, which have been encoded.
+    ///
+    /// # Errors
+    /// What constriction reports.
+    pub fn decode(&mut self, scratch: &mut Scratch) -> Result<()> {
+        self.0.decode(scratch)
+    }
+}
+
+impl std::fmt::Debug for Constriction<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Constriction")
+    }
+}
+
 /// zstd on the symbols as bytes, at a level.
 pub(crate) struct Zstd(pub(crate) i32);
 
@@ -160,13 +195,16 @@ pub(crate) fn refused(error: pco::errors::PcoError) -> Error {
 /// What memory allows: as many f32 as there are symbols, copied or set.
 pub(crate) struct Memory {
     source: Vec<f32>,
-    out: Vec<f32>,
     copy: bool,
 }
 
 impl Memory {
-    pub(crate) fn boxed(values: usize, copy: bool) -> Box<dyn Contestant> {
-        Box::new(Self { source: vec![1.0; if copy { values } else { 0 }], out: vec![0.0; values], copy })
+    pub(crate) fn copy(values: usize) -> Box<dyn Contestant> {
+        Box::new(Self { source: vec![1.0; values], copy: true })
+    }
+
+    pub(crate) fn set() -> Box<dyn Contestant> {
+        Box::new(Self { source: Vec::new(), copy: false })
     }
 }
 
@@ -179,25 +217,27 @@ impl Contestant for Memory {
         Ok(())
     }
 
-    fn decode(&mut self) -> Result<()> {
+    fn decode(&mut self, scratch: &mut Scratch) -> Result<()> {
+        let out = f32::of_mut(scratch);
         if self.copy {
-            self.out.copy_from_slice(black_box(&self.source));
+            out.copy_from_slice(black_box(&self.source));
         } else {
-            self.out.fill(black_box(0.0));
+            out.fill(black_box(0.0));
         }
-        black_box(&mut self.out);
+        black_box(out);
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
-        Ok(())
+    fn check(&self, scratch: &Scratch) -> Result<()> {
+        let expected = if self.copy { 1.0 } else { 0.0 };
+        if f32::of(scratch).iter().all(|&x| x == expected) {
+            Ok(())
+        } else {
+            Err(Error::corruption("memory holds something else"))
+        }
     }
 
     fn stored_bytes(&self) -> Option<usize> {
         None
-    }
-
-    fn written_bytes(&self) -> usize {
-        size_of_val(&self.out[..])
     }
 }

@@ -1,8 +1,8 @@
 //! Quantizers on a Gaussian source: distance from the rate-distortion bound, and speed of one core.
 
-use crate::{Matrix, Measure};
+use crate::{Goal, Matrix, Measure};
 use benben::Result;
-use benben::codec::{Fit, Target, decode, pvq, rvq, scalar, squared_error};
+use benben::codec::{Fit, Target, decode, pvq, rvq, scalar, squared_error, trellis};
 use benben_format::EncodedLeaf;
 use serde::Serialize;
 
@@ -23,13 +23,30 @@ pub struct Row {
     pub encode_per_second: f64,
     /// Weights decoded in a second on one core.
     pub decode_per_second: f64,
+    /// What the project promises of it.
+    pub goals: Vec<Goal>,
+}
+
+/// Most dB above the bound that trellis quantization is promised to take, by bits.
+const TRELLIS_DB: [(f64, f64); 4] = [(1.0, 0.95), (2.0, 0.80), (3.0, 0.65), (4.0, 0.55)];
+/// Millions of weights that one core encodes in a second at the least, by codec.
+const ENCODE: [(&str, f64); 2] = [(scalar::CODEC, 20.0), (trellis::CODEC, 3.0)];
+
+/// The promises that `row` falls under.
+fn goals(row: &Row) -> Vec<Goal> {
+    let bound = TRELLIS_DB.iter().find(|(bits, _)| row.codec == trellis::CODEC && *bits == row.asked);
+    let bound = bound.map(|&(_, limit)| Goal::at_most(row.db_above_bound, limit, "dB"));
+    let speed = ENCODE.iter().find(|(codec, _)| *codec == row.codec);
+    let speed = speed.map(|&(_, limit)| Goal::at_least(row.encode_per_second / 1e6, limit, "M/s encoded"));
+    bound.into_iter().chain(speed).collect()
 }
 
 type Encode = fn(&[f32], &[u64], Target) -> Result<(EncodedLeaf, Fit)>;
 
 /// The quantizers, in the order of the table.
-pub const CODECS: [(&str, Encode); 3] = [
-    ("scalar", |v, s, t| scalar::encode(v, s, &scalar::Settings::new(t))),
+pub const CODECS: [(&str, Encode); 4] = [
+    (scalar::CODEC, |v, s, t| scalar::encode(v, s, &scalar::Settings::new(t))),
+    (trellis::CODEC, |v, s, t| trellis::encode(v, s, &trellis::Settings::new(t))),
     ("pvq", |v, s, t| pvq::encode(v, s, &pvq::Settings::new(t))),
     ("rvq", |v, s, t| rvq::encode(v, s, &rvq::Settings::new(t))),
 ];
@@ -56,7 +73,7 @@ pub fn measure(data: &Matrix, rates: &[f64], measure: &mut Measure<'_>) -> Resul
             times.sort_by(f64::total_cmp);
             let (error, energy) = squared_error(&data.values, &out);
             let fit = Fit { relative_mse: error / energy, ..fit };
-            rows.push(Row {
+            let row = Row {
                 codec,
                 asked,
                 bits_per_weight: fit.bits_per_weight,
@@ -64,7 +81,9 @@ pub fn measure(data: &Matrix, rates: &[f64], measure: &mut Measure<'_>) -> Resul
                 db_above_bound: fit.db_above_gaussian_bound(),
                 encode_per_second: weights / encode_seconds,
                 decode_per_second: weights / times[1],
-            });
+                goals: Vec::new(),
+            };
+            rows.push(Row { goals: goals(&row), ..row });
         }
     }
     Ok(rows)
@@ -83,6 +102,11 @@ mod tests {
             // Tables of a small sample cost some tenths of a dB; the sample itself is off by 0.1 dB.
             assert!((0.0..4.0).contains(&row.db_above_bound), "{row:?}");
             assert!((row.bits_per_weight / row.asked - 1.0).abs() < 0.1, "{row:?}");
+            assert_eq!(
+                row.goals.len(),
+                [0, 1, 2][usize::from(row.codec == "trellis")
+                    + usize::from(ENCODE.iter().any(|e| e.0 == row.codec))]
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Matrix;
 use benben::Result;
-use benben::codec::entropy::{CHUNK_ITEMS, Table};
+use benben::codec::entropy::CHUNK_ITEMS;
 use std::ops::Range;
 
 /// Matrices divided by one step each and rounded, as symbols.
@@ -22,8 +22,6 @@ pub(crate) struct Part {
     /// Zigzag codes of the integers, at most 254.
     pub(crate) symbols: Vec<u8>,
     pub(crate) counts: [u64; 256],
-    /// The best table for the matrix as a whole.
-    pub(crate) table: Table,
 }
 
 /// Symbols `range` of part `part`.
@@ -83,8 +81,12 @@ impl Part {
         let symbols: Vec<u8> = matrix.values.iter().map(|&x| zigzag(integer(x, inverse)) as u8).collect();
         let mut counts = [0; 256];
         symbols.iter().for_each(|&s| counts[usize::from(s)] += 1);
-        let table = Table::from_counts(&counts);
-        Self { rows: matrix.rows, columns: matrix.columns, step, symbols, counts, table }
+        Self { rows: matrix.rows, columns: matrix.columns, step, symbols, counts }
+    }
+
+    /// What the symbols stand for.
+    pub(crate) fn integers(&self) -> Vec<i32> {
+        self.symbols.iter().map(|&s| unzigzag(s.into())).collect()
     }
 
     /// Value of each symbol.

@@ -3,15 +3,20 @@
 use crate::args::{Bench, BenchTable, Global};
 use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
-use benben::{Error, Result, open_model};
+use benben::{AtomicFile, Error, Result, open_model};
 use benben_bench::coding::Coding;
+use benben_bench::export::Export;
 use benben_bench::integers::Integers;
-use benben_bench::{Machine, Matrix, Measure, coding, integers, lossless, quantizers};
+use benben_bench::{Goal, Machine, Matrix, Measure, coding, export, integers, lossless, quantizers};
 use serde::Serialize;
+use std::io::Write;
+use std::path::Path;
 
-/// 32 MB of f32: copies of it do not fit a usual third-level cache.
-const WEIGHTS: usize = 1 << 23;
+/// 67 MB of f32: copies of it do not fit a usual third-level cache.
+const WEIGHTS: usize = 1 << 24;
 const QUICK_WEIGHTS: usize = 1 << 19;
+/// What is exported: NNCodec codes 10 million integers in a second, and six rates of them.
+const EXPORTED_WEIGHTS: usize = 1 << 22;
 /// Samples for quantizers: the bound is off by 0.01 dB.
 const SAMPLES: usize = 1 << 20;
 const QUICK_SAMPLES: usize = 1 << 15;
@@ -31,6 +36,8 @@ struct Report {
     quantizers: Option<Vec<quantizers::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     integers: Option<Integers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export: Option<Export>,
 }
 
 /// What was measured on.
@@ -49,27 +56,29 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<Exit> {
         lossless: None,
         quantizers: None,
         integers: None,
+        export: None,
     };
     let clock = |verb: &str| -> Result<Measure<'_>> {
         let bar = Bar::new(verb, global);
         let measure = if args.quick { Measure::quick(threads) } else { Measure::new(threads) };
         Ok(measure?.observed(Box::new(move |p| bar.show(p))))
     };
+    let wanted = |table| args.only.is_empty() || args.only.contains(&table);
     if let Some(path) = &args.integers {
         report.integers = Some(integers::measure(&*open_model(path)?, &mut clock("integers")?)?);
+    } else if let Some(folder) = &args.export {
+        let data = data(args, &mut report)?;
+        report.export = Some(export::measure(&data, &mut clock("export")?)?);
+        write(folder, &report, args.force)?;
     } else {
-        let wanted = |table| args.only.is_empty() || args.only.contains(&table);
         if wanted(BenchTable::Coding) || wanted(BenchTable::Lossless) {
-            let data = data(args)?;
-            report.data = Some(Data {
-                weights: data.iter().map(|m| m.values.len()).sum(),
-                matrices: data.iter().map(|m| m.name.clone()).collect(),
-            });
+            let data = data(args, &mut report)?;
             if wanted(BenchTable::Coding) {
                 report.coding = Some(coding::measure(&data, args.bits, &mut clock("coding")?)?);
             }
             if wanted(BenchTable::Lossless) {
-                report.lossless = Some(lossless::measure(&data, &mut clock("lossless")?)?);
+                let model = args.model.is_some();
+                report.lossless = Some(lossless::measure(&data, model, &mut clock("lossless")?)?);
             }
         }
         if wanted(BenchTable::Quantizers) {
@@ -85,15 +94,37 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn data(args: &Bench) -> Result<Vec<Matrix>> {
-    let weights = args.weights.unwrap_or(if args.quick { QUICK_WEIGHTS } else { WEIGHTS });
+/// What is measured on; noted in the report.
+fn data(args: &Bench, report: &mut Report) -> Result<Vec<Matrix>> {
+    let usual = if args.export.is_some() { EXPORTED_WEIGHTS } else { WEIGHTS };
+    let weights = args.weights.unwrap_or(if args.quick { QUICK_WEIGHTS } else { usual });
     if weights == 0 {
         return Err(Error::invalid("--weights 0 leaves nothing to measure"));
     }
-    match &args.model {
-        Some(path) => Matrix::largest(&*open_model(path)?, weights),
-        None => Ok(vec![Matrix::gaussian(weights, SEED)]),
+    let data = match &args.model {
+        Some(path) => Matrix::largest(&*open_model(path)?, weights)?,
+        None => vec![Matrix::gaussian(weights, SEED)],
+    };
+    report.data = Some(Data {
+        weights: data.iter().map(|m| m.values.len()).sum(),
+        matrices: data.iter().map(|m| m.name.clone()).collect(),
+    });
+    Ok(data)
+}
+
+/// Writes what was exported into `folder`.
+fn write(folder: &Path, report: &Report, force: bool) -> Result<()> {
+    let Some(export) = &report.export else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|e| Error::from(e).context(folder.display()))?;
+    let ours = serde_json::to_vec_pretty(report).map_err(|e| Error::io(format!("JSON: {e}")))?;
+    let floats = export.floats.iter().map(|f| (f.file.as_str(), &f.data));
+    let integers = export.integers.iter().map(|q| (q.file.as_str(), &q.data));
+    for (name, bytes) in floats.chain(integers).chain([("ours.json", &ours)]) {
+        let mut file = AtomicFile::create(&folder.join(name), force)?;
+        file.write_all(bytes)?;
+        file.commit()?;
     }
+    Ok(())
 }
 
 fn show(report: &Report) -> Result<()> {
@@ -118,7 +149,13 @@ fn show(report: &Report) -> Result<()> {
     if let Some(rows) = &report.quantizers {
         show_quantizers(rows)?;
     }
-    report.integers.as_ref().map_or(Ok(()), show_integers)
+    report.integers.as_ref().map_or(Ok(()), show_integers)?;
+    report.export.as_ref().map_or(Ok(()), show_export)
+}
+
+/// Goals as they stand in the last column.
+fn verdict<'a>(goals: impl IntoIterator<Item = &'a Goal>) -> String {
+    goals.into_iter().map(Goal::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// `of` by `unit` with as many digits as matter, `-` for none.
@@ -142,6 +179,7 @@ fn show_coding(coding: &Coding) -> Result<()> {
         ("GB/s written", Align::Right),
         ("x constriction", Align::Right),
         ("x memcpy", Align::Right),
+        ("goal", Align::Left),
     ]);
     for row in &coding.rows {
         let over = row.bits_per_symbol.map(|b| 100.0 * (b / coding.entropy - 1.0));
@@ -155,6 +193,7 @@ fn show_coding(coding: &Coding) -> Result<()> {
             format!("{:.2}", row.written_per_second / 1e9),
             format!("{:.1}", row.to_constriction),
             format!("{:.2}", row.to_memcpy),
+            verdict(&row.goal),
         ]);
     }
     table.print()
@@ -169,6 +208,7 @@ fn show_lossless(rows: &[lossless::Row]) -> Result<()> {
         ("encode GB/s", Align::Right),
         ("decode GB/s", Align::Right),
         ("x memcpy", Align::Right),
+        ("goal", Align::Left),
     ]);
     for row in rows {
         table.row([
@@ -178,6 +218,7 @@ fn show_lossless(rows: &[lossless::Row]) -> Result<()> {
             scaled(row.encode_per_second, 1e9, 3),
             format!("{:.2}", row.decode_per_second / 1e9),
             format!("{:.2}", row.to_memcpy),
+            verdict(&row.goal),
         ]);
     }
     table.print()
@@ -192,6 +233,7 @@ fn show_quantizers(rows: &[quantizers::Row]) -> Result<()> {
         ("dB above bound", Align::Right),
         ("encode M/s", Align::Right),
         ("decode M/s", Align::Right),
+        ("goals", Align::Left),
     ]);
     for row in rows {
         table.row([
@@ -201,6 +243,7 @@ fn show_quantizers(rows: &[quantizers::Row]) -> Result<()> {
             format!("{:.2}", row.db_above_bound),
             format!("{:.2}", row.encode_per_second / 1e6),
             format!("{:.0}", row.decode_per_second / 1e6),
+            verdict(&row.goals),
         ]);
     }
     table.print()
@@ -234,4 +277,31 @@ fn show_integers(found: &Integers) -> Result<()> {
         found.encode_per_second / 1e6,
         found.decode_per_second / 1e6
     )
+}
+
+fn show_export(export: &Export) -> Result<()> {
+    say!("\nExported, with our figures\n")?;
+    let mut table = Table::new(&[
+        ("file", Align::Left),
+        ("bytes stored", Align::Right),
+        ("share or bits", Align::Right),
+        ("decode M/s", Align::Right),
+    ]);
+    for of in &export.floats {
+        table.row([
+            of.file.clone(),
+            draw::count(of.bytes),
+            format!("{:.2} %", 100.0 * of.bytes as f64 / of.source_bytes as f64),
+            format!("{:.0}", of.decode_per_second / of.dtype.size() as f64 / 1e6),
+        ]);
+    }
+    for of in &export.integers {
+        table.row([
+            of.file.clone(),
+            draw::count(of.ours.bytes as u64),
+            format!("{:.4} bits", of.ours.bits_per_weight),
+            format!("{:.0}", of.ours.decode_per_second / 1e6),
+        ]);
+    }
+    table.print()
 }
