@@ -22,8 +22,19 @@ impl Scratch {
         Self { symbols: vec![0; n], words: vec![0; n], values: vec![0.0; n] }
     }
 
-    /// Overwrites what the one before has left, so that it is not taken for one's own.
-    pub(crate) fn spoil(&mut self) {
+    /// Symbols that were decoded last.
+    pub fn symbols(&self) -> &[u8] {
+        &self.symbols
+    }
+
+    /// Values that were decoded last.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Overwrites what the one before has left, so that it is not taken for one's own: symbols with 255, values with
+    /// NaN.
+    pub fn spoil(&mut self) {
         self.symbols.fill(u8::MAX);
         self.words.fill(u16::MAX);
         self.values.fill(f32::NAN);

@@ -6,10 +6,9 @@
 //! cargo run --release -p benben-bench --bin instructions -- --check   # ... and compare with it; a test does this
 //! ```
 //!
-//! A child decodes between two stops while its parent steps through it, an instruction at a time. That counts exactly,
-//! needs no permission that a debugger lacks, works in virtual machines without counters, and knows AVX-512, which
-//! valgrind does not. The difference of two chunks of 4096 symbols and two of 2048 leaves out all that does not grow
-//! with the symbols: slot tables, the start, and the last groups, which are decoded singly.
+//! A child decodes while its parent steps through the inner loop, an instruction at a time, between two writes that a
+//! debug register catches. That counts exactly, works in virtual machines without counters, and knows AVX-512, which
+//! valgrind does not. What comes before and after (slot tables, the last groups, which are decoded singly) is not in it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program of the command line")]
 
 use std::process::ExitCode;
