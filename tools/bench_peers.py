@@ -5,8 +5,8 @@
 
 Builds `benben`, installs zipnn and nncodec from the package index into a virtual environment (zipnn brings torch,
 gigabytes; `--only nncodec` needs numpy alone), lets `benben bench --export` and the peers take turns and prints one table
-of medians. A peer that cannot be had is skipped, and why is said. Speeds are CPU time of one thread on both sides; every
-peer's output is held against its input. `--strict` ends with code 3 where a goal is missed.
+of medians. A peer that cannot be had is skipped, and why is said. Speeds are CPU time of one process on both sides (zipnn
+decodes in a thread of its own), floats into new memory; every peer's output is held against its input. `--strict` ends with code 3 where a goal is missed.
 """
 import argparse
 import json
@@ -72,7 +72,7 @@ def run_nncodec(folder, ours):
     off = (deepCABAC.HdspMode.AlwaysOff, numpy.zeros(2, dtype=numpy.int8))
     rows = {}
     for of in ours["integers"]:
-        integers = numpy.fromfile(folder / of["file"], dtype="<i4")
+        integers = numpy.fromfile(folder / of["file"], dtype=numpy.int8)
         size, taken, at = 0, 0.0, 0
         for tensor in of["ours"]["tensors"]:
             shape = tensor["shape"]
@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, help="weights [default: MiniLM of tools/fetch_assets.py, else Gaussian]")
     parser.add_argument("--only", choices=PEERS, help="one peer")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each [3]")
-    parser.add_argument("--weights", type=int, help="weights at most [4 million]")
+    parser.add_argument("--weights", type=int, help="weights at most [16 million]")
     parser.add_argument("--benben", type=pathlib.Path, help="the program [built]")
     parser.add_argument("--venv", type=pathlib.Path, default=ROOT / "target" / "peers", help="environment [target/peers]")
     parser.add_argument("--json", type=pathlib.Path, help="write the rows here too")

@@ -15,8 +15,6 @@ use std::path::Path;
 /// 67 MB of f32: copies of it do not fit a usual third-level cache.
 const WEIGHTS: usize = 1 << 24;
 const QUICK_WEIGHTS: usize = 1 << 19;
-/// What is exported: NNCodec codes 10 million integers in a second, and six rates of them.
-const EXPORTED_WEIGHTS: usize = 1 << 22;
 /// Samples for quantizers: the bound is off by 0.01 dB.
 const SAMPLES: usize = 1 << 20;
 const QUICK_SAMPLES: usize = 1 << 15;
@@ -96,8 +94,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<Exit> {
 
 /// What is measured on; noted in the report.
 fn data(args: &Bench, report: &mut Report) -> Result<Vec<Matrix>> {
-    let usual = if args.export.is_some() { EXPORTED_WEIGHTS } else { WEIGHTS };
-    let weights = args.weights.unwrap_or(if args.quick { QUICK_WEIGHTS } else { usual });
+    let weights = args.weights.unwrap_or(if args.quick { QUICK_WEIGHTS } else { WEIGHTS });
     if weights == 0 {
         return Err(Error::invalid("--weights 0 leaves nothing to measure"));
     }
