@@ -15,9 +15,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 /// Symbols of one chunk, of which there are two.
 const CHUNK: u32 = 2048;
-/// Steps are counted from the write of this symbol of the first chunk to that of the other, 16 groups on.
+/// Steps are counted from the write of this symbol of the first chunk to that of the other, 8 groups on.
 const FIRST: usize = 64;
-const LAST: usize = FIRST + 16 * 32;
+const LAST: usize = FIRST + 8 * 32;
 /// How far a figure may be from the table: compilers differ, and a kernel that spills a register shows more.
 const TOLERANCE: f64 = 0.25;
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
