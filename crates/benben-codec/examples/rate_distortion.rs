@@ -6,17 +6,18 @@
 //! embeddings, all.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_possible_truncation, reason = "a report")]
 
-use benben_codec::{Fit, Target, pvq, scalar, ternary, trellis};
+use benben_codec::{Fit, Target, pvq, rvq, scalar, ternary, trellis};
 use benben_format::Result;
 use std::time::Instant;
 
 type Encode = fn(&[f32], &[u64], Target) -> Result<Fit>;
 
 fn main() -> Result<()> {
-    let codecs: [(&str, Encode); 4] = [
+    let codecs: [(&str, Encode); 5] = [
         ("scalar", |v, s, t| Ok(scalar::encode(v, s, &scalar::Settings::new(t))?.1)),
         ("trellis", |v, s, t| Ok(trellis::encode(v, s, &trellis::Settings::new(t))?.1)),
         ("pvq", |v, s, t| Ok(pvq::encode(v, s, &pvq::Settings::new(t))?.1)),
+        ("rvq", |v, s, t| Ok(rvq::encode(v, s, &rvq::Settings::new(t))?.1)),
         ("ternary", |v, s, t| Ok(ternary::encode_planes(v, s, &ternary::Settings::new(t))?.1)),
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -14,6 +14,9 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let samples = args.next().map_or(Ok(1 << 22), |n| n.parse());
     let samples: usize = samples.map_err(|e| Error::invalid(format!("SAMPLES: {e}")))?;
+    if samples == 0 {
+        return small();
+    }
     println!("dB above the bound 2^(-2R) of a Gaussian source, side information included");
     let gaussian = gaussian(samples);
     for dim in [None, Some(8)] {
@@ -23,6 +26,7 @@ fn main() -> Result<()> {
             println!("    plain residual quantization of dimension 8: {plain} dB");
         }
     }
+    small()?;
     let Some(path) = args.next() else {
         println!("matrices: skipped: no safetensors file given");
         return Ok(());
@@ -41,6 +45,39 @@ fn main() -> Result<()> {
         }
         let fit = Fit { bits_per_weight: stored / weights, relative_mse: error / energy };
         println!("{}  {:.1} s", line("all matrices", fit), started.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// Plain codebooks beside mapped noise on small tensors, whose codebooks are much of their bytes.
+fn small() -> Result<()> {
+    println!(
+        "small tensors: bits for each weight and dB, plain codebooks / mapped noise / the encoder's choice"
+    );
+    let noise = gaussian(1 << 16);
+    // Elements of a row of 8 follow each other with correlation 0.9.
+    let mut chained = noise.clone();
+    for row in chained.chunks_exact_mut(8) {
+        (1..8).for_each(|i| row[i] = 0.9 * row[i - 1] + 0.19f32.sqrt() * row[i]);
+    }
+    for (name, values) in [("independent", &noise), ("correlation 0.9", &chained)] {
+        for elements in [1 << 10, 1 << 12, 1 << 14, 1 << 16] {
+            for bits in [1.0, 2.0, 3.0] {
+                let mut text = format!("{name:16} {elements:6} elements, {bits} bits:");
+                for mapped in [Some(false), Some(true), None] {
+                    let from = Instant::now();
+                    let settings =
+                        rvq::Settings { mapped, ..rvq::Settings::new(Target::BitsPerWeight(bits)) };
+                    let (leaf, fit) = rvq::encode(&values[..elements], &[elements as u64 / 8, 8], &settings)?;
+                    let params: rvq::Params = leaf.spec.params()?;
+                    let form = if params.mapped { "mapped" } else { "plain" };
+                    let (bits, db) = (fit.bits_per_weight, fit.db_above_gaussian_bound());
+                    let ms = from.elapsed().as_millis();
+                    text += &format!("  {bits:.3} {db:6.2} dB ({form}, dim {}, {ms} ms)", params.dim);
+                }
+                println!("{text}");
+            }
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Rows of a matrix differ in size, so their gains (or trits) have different laws. Runs of whole rows are sorted into
 //! up to 16 bands with a table each; on transformer matrices that takes 0.3 to 0.5 bits off each gain.
 
-use crate::entropy::{CHUNK_ITEMS, Table, estimate_symbols_bytes};
+use crate::entropy::{CHUNK_ITEMS, Table, estimate_symbols_bytes, fit_tables, tables_bytes};
 use rayon::prelude::*;
 
 /// Rounds of moving runs to the band that codes them shortest.
@@ -62,9 +62,8 @@ fn split(runs: &[Histogram], count: usize) -> Bands {
         });
     }
     let counts = counts(runs, &of, count);
-    let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(trim(c))).collect();
-    let stored: usize = tables.iter().map(Table::stored_bytes).sum();
-    let mut bytes = stored as f64 + estimate_symbols_bytes(&counts, &tables, CHUNK_ITEMS);
+    let tables = fit_tables(&counts);
+    let mut bytes = tables_bytes(&tables) as f64 + estimate_symbols_bytes(&counts, &tables, CHUNK_ITEMS);
     if count > 1 {
         // A chunk of bit-packed bands and its entry.
         bytes += 24.0 + runs.len() as f64 * f64::from(count.ilog2()) / 8.0;

@@ -3,7 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "tests")]
 
 use benben_codec::rvq::{self, Params, Settings};
-use benben_codec::{Target, squared_error};
+use benben_codec::{Target, entropy, squared_error};
 use benben_format::{Chunk, Dtype, EncodedLeaf, ErrorKind, LeafSource, LeafSpec, StreamKind};
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -56,8 +56,11 @@ fn case() -> impl Strategy<Value = (Vec<f32>, Vec<u64>, Settings<'static>)> {
     ];
     let dim = proptest::option::of(prop_oneof![Just(1u8), Just(2), Just(3), Just(8)]);
     let codebooks = prop_oneof![4 => Just(None), 1 => Just(Some(&[7u16, 256, 2][..]))];
-    (kind, target, dim, codebooks, 0u64..12, 0u64..90, 1u16..4, any::<u64>()).prop_map(
-        |(kind, target, dim, codebooks, rows, columns, groups, seed)| {
+    let mapped = proptest::option::of(any::<bool>());
+    (kind, target, (dim, mapped), codebooks, 0u64..12, 0u64..90, 1u16..4, any::<u64>()).prop_map(
+        |(kind, target, (dim, mapped), codebooks, rows, columns, groups, seed)| {
+            // One dimension has nothing to map.
+            let dim = if mapped == Some(true) { Some(dim.unwrap_or(2).max(2)) } else { dim };
             // Groups need rows of whole vectors, at least one for each group.
             let columns = if groups > 1 { (columns + 3) * u64::from(dim.unwrap_or(1)) } else { columns };
             let n = (rows * columns) as usize;
@@ -73,7 +76,7 @@ fn case() -> impl Strategy<Value = (Vec<f32>, Vec<u64>, Settings<'static>)> {
             (
                 values,
                 vec![rows, columns],
-                Settings { dim, groups, codebooks, seed, chunk_items: 100, ..quick(target) },
+                Settings { dim, groups, codebooks, mapped, seed, chunk_items: 100, ..quick(target) },
             )
         },
     )
@@ -89,7 +92,7 @@ proptest! {
         let (error, square) = squared_error(&values, &whole);
         prop_assert_eq!(fit.relative_mse, if error == 0.0 { 0.0 } else { error / square });
         prop_assert_eq!(fit.bits_per_weight, leaf.stored_bytes() as f64 * 8.0 / values.len().max(1) as f64);
-        if let (Target::RelativeMse(y), None) = (settings.target, settings.codebooks) {
+        if let (Target::RelativeMse(y), None, None) = (settings.target, settings.codebooks, settings.mapped) {
             prop_assert!(fit.relative_mse <= y, "{} asked, {} reached", y, fit.relative_mse);
         }
         let (a, b) = ((a * values.len() as f64) as usize, (b * values.len() as f64) as usize);
@@ -97,6 +100,23 @@ proptest! {
         let mut part = vec![f32::NAN; range.len()];
         rvq::decode(&leaf, range.start as u64..range.end as u64, &mut part).unwrap();
         prop_assert_eq!(&part[..], &whole[range]);
+    }
+
+    #[test]
+    fn any_side_information_is_read_or_refused(
+        side in proptest::collection::vec(any::<u8>(), 0..300),
+        params in (1u8..20, 1u16..3, 1u8..3, any::<bool>()),
+    ) {
+        let (dim, groups, stages, mapped) = params;
+        let params = Params { dim, groups, stages, mapped };
+        let width = u64::from(dim) * u64::from(groups);
+        let streams = usize::from(groups) * usize::from(stages);
+        let leaf = made(&params, &[5, width], &side, &vec![&[0u8, 1, 0, 2, 0][..]; streams]);
+        let mut out = vec![0.0; 5 * width as usize];
+        match rvq::decode(&leaf, 0..5 * width, &mut out) {
+            Ok(()) => prop_assert!(!side.is_empty()),
+            Err(e) => prop_assert_eq!(e.kind(), ErrorKind::Corruption),
+        }
     }
 
     #[test]
@@ -220,6 +240,7 @@ fn what_cannot_be_encoded_is_refused() {
     refused(&v, &[4], Settings { codebooks: Some(&[]), ..usual }, "stages");
     refused(&v, &[4], Settings { codebooks: Some(&[257]), ..usual }, "257");
     refused(&v, &[4], Settings { beam: 9, ..usual }, "beam is 9");
+    refused(&v, &[4], Settings { mapped: Some(true), dim: Some(1), ..usual }, "nothing to map");
     refused(&v, &[4], Settings { weights: Some(&[1.0]), ..usual }, "1 weights for 4");
     refused(&v, &[4], Settings { weights: Some(&[1.0, -1.0, 1.0, 1.0]), ..usual }, "weight 1");
     refused(&v, &[4], quick(Target::BitsPerWeight(f64::NAN)), "target");
@@ -231,10 +252,99 @@ fn sample() -> EncodedLeaf {
         dim: Some(2),
         groups: 2,
         codebooks: Some(&[9, 5]),
+        mapped: Some(false),
         chunk_items: 100,
         ..quick(Target::BitsPerWeight(2.0))
     };
     rvq::encode(&gaussian(60 * 40, 8), &[60, 40], &settings).unwrap().0
+}
+
+/// A leaf of these codebooks and symbols.
+fn made(params: &Params, shape: &[u64], side: &[u8], symbols: &[&[u8]]) -> EncodedLeaf {
+    let spec = LeafSpec::new(rvq::CODEC, rvq::VERSION, Dtype::F32, shape, params).unwrap();
+    let mut leaf = EncodedLeaf::new(spec);
+    let (stream, chunks) = entropy::encode_bytes(side, 1, entropy::CHUNK_ITEMS).unwrap();
+    leaf.push(stream, chunks);
+    for symbols in symbols {
+        let (stream, chunks) = entropy::encode_symbols(symbols, &entropy::Model::none(), 100).unwrap();
+        leaf.push(stream, chunks);
+    }
+    leaf
+}
+
+#[test]
+fn the_examples_of_the_specification() {
+    let params = Params { dim: 2, groups: 1, stages: 1, mapped: false };
+    let plain = [1, 0, 0, 0, 0x3f, 2, 1, 0x9b, 2, 0];
+    assert_eq!(decode(&made(&params, &[2, 2], &plain, &[&[1, 0]])), [1.0, 0.0, -1.5, 0.5]);
+    let params = Params { mapped: true, ..params };
+    let mapped = [1, 0, 0, 0, 0x3f, 0, 1, 0x9b, 1, 0];
+    assert_eq!(decode(&made(&params, &[2, 2], &mapped, &[&[1, 0]])), [761.0, -416.0, 90.0, -5.0]);
+}
+
+#[test]
+fn small_correlated_tensors_take_maps_and_others_words() {
+    // Vectors of 8 whose elements follow each other with correlation 0.9.
+    let independent = gaussian(1 << 16, 9);
+    let mut values = independent[..1 << 14].to_vec();
+    for row in values.chunks_exact_mut(8) {
+        (1..8).for_each(|i| row[i] = 0.9 * row[i - 1] + 0.19f32.sqrt() * row[i]);
+    }
+    let encode = |values: &[f32], mapped| {
+        let settings = Settings { mapped, ..Settings::new(Target::BitsPerWeight(2.0)) };
+        let (leaf, fit) = rvq::encode(values, &[values.len() as u64], &settings).unwrap();
+        (leaf.spec.params::<Params>().unwrap().mapped, fit.db_above_gaussian_bound())
+    };
+    let ((free, chosen), (none, plain)) = (encode(&values, None), encode(&values, Some(false)));
+    assert!(free && !none && chosen < plain - 0.3, "{chosen} dB mapped, {plain} dB plain");
+    assert!(!encode(&independent, None).0 && encode(&independent[..1 << 12], Some(true)).0);
+}
+
+#[test]
+fn side_information_is_bounded_by_the_size_of_the_tensor() {
+    let good = sample();
+    let params: Params = good.spec.params().unwrap();
+    // 60 x 40 elements, two groups of two stages over 600 vectors of 2: 4 (32 + 256 * 17).
+    let most = |leaf: &EncodedLeaf| {
+        let refused = |items: u64| {
+            let mut leaf = leaf.clone();
+            leaf.spec.streams[0].items = items;
+            let e = rvq::decode(&leaf, 0..0, &mut []).unwrap_err();
+            e.message().contains("bytes of codebooks")
+        };
+        (0..40).rev().fold(0, |most, bit| if refused(most + (1 << bit)) { most } else { most + (1 << bit) })
+    };
+    assert_eq!(most(&good), 4 * (32 + 256 * 17));
+    let mut mapped = good.clone();
+    let spec =
+        LeafSpec::new(rvq::CODEC, rvq::VERSION, Dtype::F32, &[60, 40], &Params { mapped: true, ..params });
+    mapped.spec = LeafSpec { streams: good.spec.streams.clone(), ..spec.unwrap() };
+    assert_eq!(most(&mapped), 4 * (800 + 7 * 4));
+    // Many stages of wide vectors: 4 n + 2^16 is the least.
+    let params = Params { dim: 200, groups: 1, stages: 100, mapped: false };
+    let symbols = [0; 50];
+    let wide = made(&params, &[50, 200], &[0], &vec![&symbols[..]; 100]);
+    assert_eq!(most(&wide), 4 * 10_000 + (1 << 16));
+}
+
+#[test]
+fn codewords_out_of_range_are_refused() {
+    for (mapped, side) in
+        [(false, [1, 0, 0, 0, 0x3f, 2, 1, 0x9b, 2, 0]), (true, [1, 0, 0, 0, 0x3f, 0, 1, 0x9b, 1, 0])]
+    {
+        let params = Params { dim: 2, groups: 1, stages: 1, mapped };
+        for (step, good) in
+            [(1e34f32, true), (f32::MAX, false), (0.0, false), (-1.0, false), (f32::NAN, false)]
+        {
+            let mut side = side;
+            side[1..5].copy_from_slice(&step.to_le_bytes());
+            let leaf = made(&params, &[2, 2], &side, &[&[1, 0]]);
+            match rvq::decode(&leaf, 0..4, &mut [0.0; 4]) {
+                Ok(()) => assert!(good),
+                Err(e) => assert!(!good && e.kind() == ErrorKind::Corruption, "{e}"),
+            }
+        }
+    }
 }
 
 fn refused(leaf: &EncodedLeaf, kind: ErrorKind) {
@@ -282,8 +392,7 @@ fn symbols_without_a_codeword_are_refused() {
     let mut leaf = sample();
     let items = leaf.spec.streams[1].items;
     let symbols: Vec<u8> = (0..items).map(|i| if i == 7 { 9 } else { 0 }).collect();
-    let (spec, chunks) =
-        benben_codec::entropy::encode_symbols(&symbols, &benben_codec::entropy::Model::none(), 100).unwrap();
+    let (spec, chunks) = entropy::encode_symbols(&symbols, &entropy::Model::none(), 100).unwrap();
     leaf.spec.streams[1] = spec;
     leaf.chunks[1] = chunks;
     refused(&leaf, ErrorKind::Corruption);

@@ -185,6 +185,7 @@ fn threads_change_nothing() {
 struct Params {
     step: f32,
     run: u64,
+    columns: u8,
     zero: bool,
     states: bool,
 }
@@ -204,14 +205,18 @@ fn by_the_page(leaf: &EncodedLeaf) -> Vec<f32> {
     entropy::decode_symbols(leaf, 1, 0..classes.len() as u64, &entropy::Model::none(), &mut classes).unwrap();
     let n = leaf.spec.elements().unwrap();
     let columns = leaf.spec.shape[1..].iter().product::<u64>();
+    let mut of_columns = vec![0; leaf.spec.streams[2].items as usize];
+    entropy::decode_symbols(leaf, 2, 0..of_columns.len() as u64, &entropy::Model::none(), &mut of_columns)
+        .unwrap();
     let model = entropy::Model {
         trellis: if params.states { entropy::Trellis::States } else { entropy::Trellis::Unions },
+        columns: entropy::Columns { of: &of_columns, count: params.columns },
         ..entropy::Model::by_rows(&tables, &classes, params.run * columns)
     };
     let mut symbols = vec![0; n as usize];
-    entropy::decode_symbols(leaf, 2, 0..n, &model, &mut symbols).unwrap();
+    entropy::decode_symbols(leaf, 3, 0..n, &model, &mut symbols).unwrap();
     let mut out = Vec::new();
-    for chunk in symbols.chunks(leaf.spec.streams[2].chunk_items as usize) {
+    for chunk in symbols.chunks(leaf.spec.streams[3].chunk_items as usize) {
         let mut states = [0u8; 32];
         for (i, &z) in chunk.iter().enumerate() {
             let s = &mut states[i % 32];
@@ -235,18 +240,24 @@ fn by_the_page(leaf: &EncodedLeaf) -> Vec<f32> {
 
 #[test]
 fn values_are_those_of_the_page() {
-    for (n, bits, sparse) in
-        [(300_000, 2.0, false), (20_000, 0.7, false), (20_000, 1.0, true), (3_000, 5.0, false)]
-    {
+    for (n, bits, sparse, loud) in [
+        (300_000, 2.0, false, 0),
+        (20_000, 0.7, false, 0),
+        (20_000, 1.0, true, 0),
+        (3_000, 5.0, false, 0),
+        (30_000, 3.0, false, 20),
+    ] {
         let mut values = gaussian(n, 11);
+        values.iter_mut().enumerate().filter(|(i, _)| i % 100 < loud).for_each(|(_, x)| *x *= 8.0);
         if sparse {
             values.iter_mut().enumerate().filter(|(i, _)| i * 7919 % 10 > 2).for_each(|(_, x)| *x = 0.0);
         }
         let (leaf, _) = encode(&values, &[n as u64 / 100, 100], Target::BitsPerWeight(bits));
         let params: Params = leaf.spec.params().unwrap();
         println!("{params:?}");
+        assert_eq!(params.columns > 1, loud > 0, "classes of columns where they differ");
         assert_eq!(params.zero, sparse, "zero in both codebooks is for sparse weights");
-        assert_eq!(leaf.spec.streams[3].items, 0);
+        assert_eq!(leaf.spec.streams[4].items, 0);
         let (page, decoded) = (by_the_page(&leaf), decode(&leaf));
         assert!(page.iter().zip(&decoded).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
@@ -257,9 +268,13 @@ fn a_leaf() -> EncodedLeaf {
     for row in values.chunks_mut(200) {
         row[..100].iter_mut().for_each(|x| *x *= 8.0);
     }
+    for row in values.chunks_mut(100) {
+        row[..30].iter_mut().for_each(|x| *x *= 5.0);
+    }
     values[7] = 1e5;
     let leaf = encode(&values, &[50, 100], Target::RelativeMse(1e-8)).0;
-    assert!(leaf.spec.streams[3].items > 0 && leaf.spec.streams[1].items > 0);
+    let items = |stream: usize| leaf.spec.streams[stream].items;
+    assert!(items(4) > 0 && items(1) > 0 && items(2) == 100);
     leaf
 }
 
@@ -283,30 +298,34 @@ fn leaves_that_contradict_themselves_are_corrupt() {
     };
     let words = |w: &[u64]| entropy::encode_words(w, entropy::CHUNK_ITEMS);
     let one = u64::from(1f32.to_bits());
-    corrupt("no exceptions' values", &|l| replace(l, 4, words(&[])));
+    corrupt("no exceptions' values", &|l| replace(l, 5, words(&[])));
     corrupt("too many exceptions", &|l| {
-        replace(l, 3, words(&(0..329).collect::<Vec<_>>()));
-        replace(l, 4, words(&[one; 329]));
+        replace(l, 4, words(&(0..329).collect::<Vec<_>>()));
+        replace(l, 5, words(&[one; 329]));
     });
     corrupt("positions that do not rise", &|l| {
-        replace(l, 3, words(&[9, 8]));
-        replace(l, 4, words(&[one; 2]));
+        replace(l, 4, words(&[9, 8]));
+        replace(l, 5, words(&[one; 2]));
     });
     corrupt("a position past the end", &|l| {
-        replace(l, 3, words(&[5000]));
-        replace(l, 4, words(&[one]));
+        replace(l, 4, words(&[5000]));
+        replace(l, 5, words(&[one]));
     });
     corrupt("a value that is no f32", &|l| {
-        replace(l, 3, words(&[8]));
-        replace(l, 4, words(&[one << 32]));
+        replace(l, 4, words(&[8]));
+        replace(l, 5, words(&[one << 32]));
     });
     corrupt("no classes", &|l| {
         let none = entropy::encode_symbols(&[], &entropy::Model::none(), 1 << 18).unwrap();
         replace(l, 1, none);
     });
+    corrupt("no classes of columns", &|l| {
+        let none = entropy::encode_symbols(&[], &entropy::Model::none(), 1 << 18).unwrap();
+        replace(l, 2, none);
+    });
     corrupt("streams missing", &|l| {
-        l.spec.streams.truncate(4);
-        l.chunks.truncate(4);
+        l.spec.streams.truncate(5);
+        l.chunks.truncate(5);
     });
     let table = Table::from_counts(&[5, 4, 3]);
     for tables in [0, 1, 3] {
@@ -358,7 +377,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_leaves_never_panic(stream in 0usize..5, at: prop::sample::Index, value: u8, cut: bool) {
+    fn damaged_leaves_never_panic(stream in 0usize..6, at: prop::sample::Index, value: u8, cut: bool) {
         thread_local!(static LEAF: EncodedLeaf = a_leaf());
         let mut leaf = LEAF.with(Clone::clone);
         if let Some(chunk) = leaf.chunks[stream].first_mut() {
@@ -374,10 +393,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged_parameters_never_panic(step: f32, run: u64, zero: bool, states: bool) {
+    fn damaged_parameters_never_panic(step: f32, run: u64, columns in 0u8..40, zero: bool, states: bool) {
         thread_local!(static LEAF: EncodedLeaf = a_leaf());
         let mut leaf = LEAF.with(Clone::clone);
-        let spec = LeafSpec::new("trellis", 1, leaf.spec.dtype, &leaf.spec.shape, &Params { step, run, zero, states });
+        let params = Params { step, run, columns, zero, states };
+        let spec = LeafSpec::new("trellis", 1, leaf.spec.dtype, &leaf.spec.shape, &params);
         leaf.spec.params = spec.unwrap().params;
         let _ = trellis::decode(&leaf, 0..5000, &mut vec![0.0; 5000]);
     }

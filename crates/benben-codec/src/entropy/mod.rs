@@ -50,6 +50,7 @@ mod values;
 mod zstd_mode;
 
 pub use chunk::Preference;
+pub use fit::fit_tables;
 pub use kernel::Kernel;
 pub use model::{Columns, Model, Rows, Trellis};
 pub use side::{SideReader, SideWriter};
@@ -58,7 +59,7 @@ pub use stream::{
     decode_words, encode_bytes, encode_symbols, encode_symbols_by, encode_words, estimate_symbols_bytes,
 };
 pub use table::Table;
-pub use table_code::{read_tables, write_tables};
+pub use table_code::{read_tables, tables_bytes, write_tables};
 pub use values::Values;
 
 /// Items of a chunk unless a codec says otherwise: 0.1 % overhead of lane states.

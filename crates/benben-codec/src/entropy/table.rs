@@ -51,7 +51,7 @@ impl Table {
     ///
     /// Without any count, symbol 0 alone has a frequency. Counts past the 256th are ignored.
     pub fn from_counts(counts: &[u64]) -> Self {
-        fit::fit(counts)
+        fit::fit(counts, &[])
     }
 
     /// The table whose symbols from `first` on have `levels` in `grid`.
@@ -111,7 +111,8 @@ impl Table {
         out.len()
     }
 
-    /// Appends the compact serialized form: a few bytes, and 2 to 4 bits for each symbol of a smooth histogram.
+    /// Appends the compact serialized form: a few bytes, and 1 to 4 bits for each symbol of a smooth
+    /// histogram.
     pub fn write(&self, out: &mut Vec<u8>) {
         table_code::write(std::slice::from_ref(self), out);
     }

@@ -4,7 +4,7 @@ use super::gain::{extra_bits, level, scale};
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::Side;
 use super::tail::TailReader;
-use super::{CODEC, Params, VERSION};
+use super::{CODEC, Form, Params, VERSION, pulse_decode};
 use crate::entropy::{Model, decode_bytes, decode_symbols, decode_words};
 use benben_format::{Error, LeafSource, Result, StreamKind};
 use rayon::prelude::*;
@@ -21,12 +21,37 @@ const MAX_SIDE: u64 = 1 << 16;
 /// InvalidArgument for a leaf of another codec, a range outside of the tensor or an `out` of another length;
 /// Compatibility for a later version; Corruption where the leaf contradicts itself.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
-    let reader = Reader::open(source)?;
-    crate::check_range(source.spec(), &elements, out.len())?;
-    if out.is_empty() {
-        return Ok(());
+    let spec = source.spec();
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let Params { dim, form } = spec.params()?;
+    let dim = usize::from(dim);
+    if !(1..=MAX_DIM).contains(&dim) {
+        return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
     }
-    reader.decode(elements, out)
+    crate::check_range(spec, &elements, out.len())?;
+    match form {
+        Form::Numbered => {
+            let reader = Reader::open(source, dim)?;
+            if out.is_empty() { Ok(()) } else { reader.decode(elements, out) }
+        }
+        Form::Pulses => pulse_decode::decode(source, dim, elements, out),
+    }
+}
+
+/// Side information, stream 0.
+///
+/// # Errors
+/// Corruption for more of it than there can be.
+pub(super) fn side_bytes(source: &dyn LeafSource) -> Result<Vec<u8>> {
+    let stored = source.spec().stream(0, StreamKind::Bytes { width: 1 })?.items;
+    if stored > MAX_SIDE {
+        return Err(Error::corruption(format!(
+            "pvq side information of {stored} bytes, expected at most {MAX_SIDE}"
+        )));
+    }
+    let mut bytes = vec![0; stored as usize];
+    decode_bytes(source, 0, 0..stored, &mut bytes)?;
+    Ok(bytes)
 }
 
 struct Reader<'a> {
@@ -42,24 +67,10 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn open(source: &'a dyn LeafSource) -> Result<Self> {
+    fn open(source: &'a dyn LeafSource, dim: usize) -> Result<Self> {
         let spec = source.spec();
-        crate::check_codec(spec, CODEC, VERSION)?;
-        let Params { dim } = spec.params()?;
-        let dim = usize::from(dim);
-        if !(1..=MAX_DIM).contains(&dim) {
-            return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
-        }
         let groups = spec.elements()?.div_ceil(dim as u64);
-        let stored = spec.stream(0, StreamKind::Bytes { width: 1 })?.items;
-        if stored > MAX_SIDE {
-            return Err(Error::corruption(format!(
-                "pvq side information of {stored} bytes, expected at most {MAX_SIDE}"
-            )));
-        }
-        let mut bytes = vec![0; stored as usize];
-        decode_bytes(source, 0, 0..stored, &mut bytes)?;
-        let (side, pyramid) = Side::read(&bytes, dim)?;
+        let (side, pyramid) = Side::read(&side_bytes(source)?, dim)?;
         let runs = if side.gains.len() > 1 { groups.div_ceil(u64::from(side.run)) } else { 0 };
         spec.expect_stream(1, StreamKind::Symbols, runs)?;
         let gains = spec.expect_stream(2, StreamKind::Symbols, groups)?;
@@ -81,7 +92,7 @@ impl<'a> Reader<'a> {
             class_of: side.grid.class_of_symbol(),
             tails: side.tail_bits(&pyramid),
             side,
-            pyramid,
+            pyramid: pyramid.with_tables(),
         })
     }
 
@@ -211,29 +222,33 @@ impl<'a> Reader<'a> {
         out: &mut [f32],
     ) -> Result<()> {
         let grid = &self.side.grid;
+        let pulses: Vec<usize> =
+            (0..=grid.classes.len() as u8).map(|class| usize::from(grid.pulses(class))).collect();
         let mut at = 0;
+        // Zeros past the group, so that sums and products have a length that the compiler knows.
         let mut point = [0i16; MAX_DIM];
+        let mut values = [0f32; MAX_DIM];
         let mut skip = skip;
         for (class, symbol, head) in codes {
             let level = level(symbol, reader.take(extra_bits(symbol))? as u32);
             let width = self.tails[usize::from(class)];
             let tail = reader.take(width)?;
             let count = (self.dim - skip).min(out.len() - at);
-            let values = &mut out[at..at + count];
+            let own = &mut out[at..at + count];
             let head = u64::from(head);
             if head > 0 && (width == 64 || head > u64::MAX >> width) {
                 return Err(Error::corruption(format!("pvq head {head} before a tail of {width} bits")));
             }
             let index = if head > 0 { head << width | tail } else { tail };
-            let point = &mut point[..self.dim];
-            let energy = self.pyramid.point(index, usize::from(grid.pulses(class)), point)?;
+            self.pyramid.point(index, pulses[usize::from(class)], &mut point[..self.dim])?;
             if class == 0 {
-                values.fill(0.0);
+                own.fill(0.0);
+            } else if self.dim <= HALF {
+                scaled::<HALF>(&point, level, grid.step, &mut values);
+                own.copy_from_slice(&values[skip..skip + count]);
             } else {
-                let scale = scale(level, grid.step, energy);
-                for (v, &p) in values.iter_mut().zip(&point[skip..]) {
-                    *v = scale * f32::from(p);
-                }
+                scaled::<MAX_DIM>(&point, level, grid.step, &mut values);
+                own.copy_from_slice(&values[skip..skip + count]);
             }
             at += count;
             skip = 0;
@@ -243,6 +258,20 @@ impl<'a> Reader<'a> {
 
     fn past_end(&self, word: u64) -> Error {
         Error::corruption(format!("pvq tails from word {word} on run past the {} that there are", self.words))
+    }
+}
+
+/// Most integers of a point that is scaled sixteen at a time.
+const HALF: usize = MAX_DIM / 2;
+
+/// Values of the first `N` integers of `point`, those past them being 0.
+#[inline]
+fn scaled<const N: usize>(point: &[i16; MAX_DIM], level: u32, step: f32, values: &mut [f32; MAX_DIM]) {
+    // 32 squares of 2^24 stay below 2^31.
+    let squares: i32 = point[..N].iter().map(|&p| i32::from(p) * i32::from(p)).sum();
+    let scale = scale(level, step, squares as u32);
+    for (v, &p) in values[..N].iter_mut().zip(&point[..N]) {
+        *v = scale * f32::from(p);
     }
 }
 

@@ -5,7 +5,7 @@ use super::gain::{Curve, Grid, MAX_CLASSES, STEP_LIMIT, extra_bits, square, symb
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::{Side, tail_bits};
 use super::tail::TailWriter;
-use super::{CODEC, Params, Settings, VERSION};
+use super::{CODEC, Form, Params, Settings, VERSION, pulse_encode};
 use crate::bands::{self, trim};
 use crate::dial::Goal;
 use crate::entropy::rans::estimated_bytes;
@@ -22,11 +22,15 @@ const HEAD_BITS: u8 = 5;
 /// Groups of one block of parallel work; errors are added block by block.
 const BLOCK: usize = 1 << 10;
 /// Groups that the first turn of the dial looks at.
-const SAMPLE: usize = 1 << 14;
+const SAMPLE: usize = 1 << 12;
 /// Groups that the curve of pulses is measured on.
 const CURVE_SAMPLE: usize = 512;
 /// Bits for each group that leave the 64 of an index enough room for groups of large gain.
 const ROOM: f64 = 52.0;
+
+/// dB that numbered points must be nearer to the bound, 0.003 bits for each weight: pulses decode ten and more times as
+/// fast.
+const WORTH_NUMBERING: f64 = 0.02;
 
 /// Encodes `values`, a tensor of `shape`, and tells what was reached: where the target is out of reach (a rate below
 /// what the tables of a small tensor take, for one), the nearest that there is.
@@ -44,10 +48,43 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(Enc
         let bits_per_weight = job.bits_per_weight(&leaf);
         return Ok((leaf, Fit { bits_per_weight, relative_mse: 0.0 }));
     }
+    let pulses = match settings.form {
+        Some(Form::Numbered) => None,
+        _ => Some(pulse_encode::reach(values, shape, settings, goal)?),
+    };
+    let numbered = match settings.form {
+        Some(Form::Pulses) => None,
+        _ => numbered(values, shape, settings, goal, pulses.as_ref().filter(|p| p.2).map(|p| &p.1))?,
+    };
+    let better = match (pulses, numbered) {
+        // One that meets the goal before one that does not; then the fewer bits at the error of both.
+        (Some(pulses), Some(numbered)) => {
+            let gap = |made: &Made| made.1.db_above_gaussian_bound();
+            let better = pulses.2 && !numbered.2
+                || pulses.2 == numbered.2 && gap(&pulses) < gap(&numbered) + WORTH_NUMBERING;
+            if better { pulses } else { numbered }
+        }
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => return Err(Error::invalid("pvq has no other form")),
+    };
+    Ok((better.0, better.1))
+}
+
+/// A leaf, what it reaches, and whether that meets the goal.
+pub(super) type Made = (EncodedLeaf, Fit, bool);
+
+/// The leaf of numbered points; none where a sample shows that it cannot be nearer to the bound than `rival`.
+fn numbered(
+    values: &[f32],
+    shape: &[u64],
+    settings: &Settings,
+    goal: Goal,
+    rival: Option<&Fit>,
+) -> Result<Option<Made>> {
     let mut dim = group_size(usize::from(settings.dim), goal.bits(), shape);
     loop {
         let job = Job::new(values, shape, settings, dim);
-        let (leaf, fit, met) = job.reach(goal)?;
+        let Some((leaf, fit, met)) = job.reach(goal, rival)? else { return Ok(None) };
         // Points of so many dimensions number 2^64 before the target is reached: fewer dimensions reach further.
         let short = match settings.target {
             Target::BitsPerWeight(x) => fit.bits_per_weight < 0.97 * x && x * dim as f64 > 40.0,
@@ -57,7 +94,7 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings) -> Result<(Enc
             dim = dim * 4 / 5;
             continue;
         }
-        return Ok((leaf, fit));
+        return Ok(Some((leaf, fit, met)));
     }
 }
 
@@ -122,7 +159,7 @@ impl<'a> Job<'a> {
     }
 
     /// Turns the price of a bit until the leaf meets the goal: on a sample first, then on the leaf itself.
-    fn reach(&self, goal: Goal) -> Result<(EncodedLeaf, Fit, bool)> {
+    fn reach(&self, goal: Goal, rival: Option<&Fit>) -> Result<Option<Made>> {
         let norms: Vec<f64> = (0..self.groups()).into_par_iter().map(|i| square(self.group(i))).collect();
         let energy: f64 = norms.iter().sum();
         let mut sorted: Vec<f64> = norms.iter().copied().filter(|&n| n > 0.0).collect();
@@ -146,11 +183,15 @@ impl<'a> Job<'a> {
         let guess = goal.turn(start, 24, 0.002, |dial| {
             let coder = Coder::new(&curve, grid(dial), dial.exp2(), self.dim)?;
             let (codes, error) = self.code(&coder, &sample);
-            Ok((
-                goal.score(coder.ideal_bits(&codes) / weights, error / sample_energy.max(f64::MIN_POSITIVE)),
-                (),
-            ))
+            let bits_per_weight = coder.ideal_bits(&codes) / weights;
+            let relative_mse = error / sample_energy.max(f64::MIN_POSITIVE);
+            Ok((goal.score(bits_per_weight, relative_mse), Fit { bits_per_weight, relative_mse }))
         })?;
+        // Ideal bits leave out tables and chunks: the leaf itself will not come nearer.
+        let gap = guess.made.db_above_gaussian_bound();
+        if guess.met && rival.is_some_and(|r| gap + WORTH_NUMBERING > r.db_above_gaussian_bound()) {
+            return Ok(None);
+        }
         let all: Vec<usize> = (0..self.groups()).collect();
         let turned = goal.turn(guess.dial, 10, 0.0025, |dial| {
             let grid = grid(dial);
@@ -160,7 +201,7 @@ impl<'a> Job<'a> {
             let fit = Fit { bits_per_weight: self.bits_per_weight(&leaf), relative_mse: error / energy };
             Ok((goal.score(fit.bits_per_weight, fit.relative_mse), (leaf, fit)))
         })?;
-        Ok((turned.made.0, turned.made.1, turned.met))
+        Ok(Some((turned.made.0, turned.made.1, turned.met)))
     }
 
     /// Codes of the groups `which`, and their squared error.
@@ -196,7 +237,13 @@ impl<'a> Job<'a> {
         let tails = tail_bits(grid, &pyramid, head_bits);
         let side = Side { grid: grid.clone(), head_bits, run: run as u32, gains: bands.tables, heads };
 
-        let spec = LeafSpec::new(CODEC, VERSION, Dtype::F32, self.shape, &Params { dim: self.dim as u8 })?;
+        let spec = LeafSpec::new(
+            CODEC,
+            VERSION,
+            Dtype::F32,
+            self.shape,
+            &Params { dim: self.dim as u8, form: Form::Numbered },
+        )?;
         let mut leaf = EncodedLeaf::new(spec);
         let mut writer = SideWriter::new();
         side.write(&mut writer)?;

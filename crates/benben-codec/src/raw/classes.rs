@@ -4,7 +4,7 @@
 //! and cut into 4 or 8 classes of equally many.
 
 use super::word::histogram;
-use crate::entropy::{SideWriter, Table};
+use crate::entropy::{SideWriter, Table, fit_tables};
 
 /// Fewest elements of a run that the encoder gives a class.
 const MIN_RUN: u64 = 64;
@@ -80,7 +80,7 @@ fn classed(symbols: &[u8], run: u64, weight: &[u8; 256], worth: f64) -> Option<C
 }
 
 fn coding(counts: Vec<[u64; 256]>, classes: Vec<u8>) -> Option<Coding> {
-    let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(c)).collect();
+    let tables = fit_tables(&counts);
     let mut side = SideWriter::new();
     side.tables(&tables).ok()?;
     let symbols: f64 = tables.iter().zip(&counts).map(|(t, c)| t.cost_bits(c)).sum();

@@ -16,7 +16,8 @@ const BLOCK: usize = 1 << 12;
 ///
 /// # Errors
 /// [`Corruption`](ErrorKind::Corruption) where the leaf contradicts itself: symbols without a codeword, streams that
-/// do not fit the shape, sizes of zero, steps that are no positive numbers.
+/// do not fit the shape, sizes of zero, steps that are no positive numbers, codewords out of the range of f32, more side
+/// information than a tensor of this size warrants.
 /// [`Compatibility`](ErrorKind::Compatibility) for a later version.
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) for another codec, and where `elements` is not within the tensor or
 /// `out` not of its length.
@@ -31,7 +32,8 @@ pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) ->
     let vectors = elements.start / dim..elements.end.div_ceil(dim);
     // Elements of the first vector that come before the range.
     let skip = (elements.start % dim) as usize;
-    stored::read(&side, layout.dim, layout.groups * usize::from(params.stages), |index, stage| {
+    let stages = layout.groups * usize::from(params.stages);
+    stored::read(&side, layout.dim, stages, params.mapped, |index, stage| {
         let (group, first) = (index / usize::from(params.stages), index % usize::from(params.stages) == 0);
         let symbols = layout.before(group, vectors.start)..layout.before(group, vectors.end);
         let mut codes = vec![0; (symbols.end - symbols.start) as usize];
@@ -69,11 +71,11 @@ fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Resul
         spec.expect_stream(index + 1, StreamKind::Symbols, items)?;
     }
     let side = spec.stream(0, StreamKind::Bytes { width: 1 })?;
-    let most = (count as u64).saturating_mul(stored::most_bytes(layout.dim)).min(MAX_SIDE);
+    let most = stored::most_bytes(layout, params.stages, params.mapped);
     if side.items > most {
         return Err(Error::corruption(format!(
-            "rvq: {} bytes of codebooks, at most {most} expected",
-            side.items
+            "rvq: {} bytes of codebooks, at most {most} expected for {} elements",
+            side.items, layout.elements
         )));
     }
     let mut bytes = vec![0; side.items as usize];
@@ -81,12 +83,15 @@ fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Resul
     Ok(bytes)
 }
 
-/// Most bytes of codebooks and tables that are read.
-const MAX_SIDE: u64 = 1 << 28;
-
-/// All codewords of a stage, once the symbols are seen to have one.
+/// All codewords of a stage, once they are seen to be numbers and the symbols to have one.
 fn words(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
     let (words, size) = (stage.book().words, stage.len());
+    if let Some(i) = words.iter().position(|w| !w.is_finite()) {
+        return Err(Error::corruption(format!(
+            "rvq codebook {index}: codeword {} leaves the range of f32",
+            i / stage.dim
+        )));
+    }
     match codes.iter().position(|&c| usize::from(c) >= size) {
         Some(i) => Err(Error::corruption(format!(
             "rvq: stream {} has symbol {} (number {i} of the range), the codebook has {size} words",

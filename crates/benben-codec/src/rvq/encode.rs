@@ -32,29 +32,52 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
         Target::BitsPerWeight(bits) => Goal::Bits(bits),
         Target::RelativeMse(y) => Goal::Distortion(y * power),
     };
+    let tolerance = match settings.target {
+        Target::BitsPerWeight(bits) => TOLERANCE * bits,
+        Target::RelativeMse(_) => 0.0,
+    };
     let mut best: Option<(f64, EncodedLeaf, Fit)> = None;
     let mut spare = 0.0;
+    let mut settings = *settings;
     for _ in 0..ATTEMPTS {
-        let Some(chosen) = trial::choose(settings, |dim| layout(dim).ok(), gather, goal.with_spare(spare))
-        else {
+        let settings = &mut settings;
+        let choices = trial::choose(settings, |dim| layout(dim).ok(), gather, goal.with_spare(spare));
+        let mut now: Option<(f64, EncodedLeaf, Fit)> = None;
+        for chosen in choices {
+            let layout = chosen.layout;
+            let whole = Whole { settings, layout, data: &gather(&layout), power, spare };
+            let leaf = leaf(whole.code(chosen)?, &layout, shape, scale)?;
+            let fit = fit(&leaf, values)?;
+            let missing = missing(settings.target, fit);
+            let better = |other: &(f64, EncodedLeaf, Fit)| {
+                if other.0.max(missing) <= tolerance {
+                    // Bits at equal distortion.
+                    fit.db_above_gaussian_bound() < other.2.db_above_gaussian_bound()
+                } else {
+                    missing < other.0
+                }
+            };
+            if now.as_ref().is_none_or(better) {
+                now = Some((missing, leaf, fit));
+            }
+        }
+        let Some(now) = now else {
             // No dimension fits the groups: say why.
             layout(settings.dim.unwrap_or(1))?;
             break;
         };
-        let layout = chosen.layout;
-        let whole = Whole { settings, layout, data: &gather(&layout), power, spare };
-        let leaf = leaf(whole.code(chosen)?, &layout, shape, scale)?;
-        let fit = fit(&leaf, values)?;
-        let missing = missing(settings.target, fit);
-        if best.as_ref().is_none_or(|b| missing.abs() < b.0) {
-            best = Some((missing.abs(), leaf, fit));
+        let missing = now.0;
+        let mapped = now.1.spec.params::<Params>()?.mapped;
+        if best.as_ref().is_none_or(|b| missing.abs() < b.0.abs()) {
+            best = Some(now);
         }
-        let tolerance = match settings.target {
-            Target::BitsPerWeight(bits) => TOLERANCE * bits,
-            Target::RelativeMse(_) => 0.0,
-        };
         if missing <= tolerance {
             break;
+        }
+        if settings.mapped.is_none() && mapped {
+            // What maps of noise cannot reach, outliers above all, words may reach without bits to spare.
+            settings.mapped = Some(false);
+            continue;
         }
         spare += 0.2 + 1.5 * missing;
     }
@@ -142,10 +165,21 @@ fn gather(layout: &Layout, values: &[f32], scale: Scale, weights: Option<&[f32]>
 /// Streams of a draft.
 fn leaf(draft: Draft, layout: &Layout, shape: &[u64], scale: Scale) -> Result<EncodedLeaf> {
     let stages = draft.stages.len() / layout.groups;
-    let params = Params { dim: layout.dim as u8, groups: layout.groups as u16, stages: stages as u8 };
+    let mapped = draft.stages.first().is_some_and(|s| s.noise.is_some());
+    let (dim, groups, stages) = (layout.dim as u8, layout.groups as u16, stages as u8);
+    let params = Params { dim, groups, stages, mapped };
     let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);
     let scaled = |s: &Stage| Stage { step: scale.up(s.step), ..s.clone() };
     let side = stored::write(&draft.stages.iter().map(scaled).collect::<Vec<_>>())?;
+    let most = stored::most_bytes(layout, stages, mapped);
+    if side.len() as u64 > most {
+        return Err(Error::invalid(format!(
+            "rvq: codebooks take {} bytes, at most {most} are allowed for {} elements",
+            side.len(),
+            layout.elements
+        ))
+        .with_hint("fewer groups, fewer or smaller codebooks"));
+    }
     let (spec, chunks) = entropy::encode_bytes(&side, 1, entropy::CHUNK_ITEMS)?;
     leaf.push(spec, chunks);
     for (spec, chunks) in draft.streams {

@@ -50,7 +50,7 @@ impl Digits {
             let &(size, unit) = self.stages.last().unwrap_or(&(1.0, 1.0));
             self.stages.push((1.0, size * unit));
         }
-        let mut quantizer = Quantizer { books: Vec::new(), bits: Vec::new() };
+        let mut quantizer = Quantizer::default();
         for (i, &(size, unit)) in self.stages.iter().rev().enumerate() {
             // A coarse level is the middle of what the finer stages span around it.
             let offset = if i == 0 { self.first + (unit - 1.0) / 2.0 } else { -(size - 1.0) / 2.0 * unit };

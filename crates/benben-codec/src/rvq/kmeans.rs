@@ -4,6 +4,7 @@
 //! Gauss-Seidel on the least-squares problem of all codebooks, the codes given (as in AQLM and LSQ).
 
 use super::codebook::Codebook;
+use super::mapped::Map;
 use super::random::Random;
 use super::search::Vectors;
 use rayon::prelude::*;
@@ -99,19 +100,18 @@ pub(super) fn count(codes: &[u8], stages: usize, stage: usize, size: usize) -> V
     counts
 }
 
-/// Moves each codeword of `stage` to where the squared error of its vectors is least, all other stages as they
-/// are, and keeps `residuals` true. Codewords without vectors stay.
-pub(super) fn recentre(
+/// For each entry of the `size` codewords of `stage`, the weighted sum of what `residuals` are left of its vectors, then
+/// for each the sum of weights; where all elements weigh 1, only that of the first entry of each codeword.
+pub(super) fn sums(
     vectors: &Vectors<'_>,
     codes: &[u8],
     stages: usize,
     stage: usize,
-    book: &mut Codebook,
-    residuals: &mut [f32],
-) {
+    size: usize,
+    residuals: &[f32],
+) -> Vec<f64> {
     let dim = vectors.dim;
-    let entries = book.words.len();
-    // For each block the weighted sums of residuals, then the sums of weights.
+    let entries = size * dim;
     let sums: Vec<Vec<f64>> = residuals
         .par_chunks(BLOCK * dim)
         .enumerate()
@@ -139,16 +139,51 @@ pub(super) fn recentre(
     for sum in &sums {
         total.iter_mut().zip(sum).for_each(|(t, s)| *t += s);
     }
-    let (value, weight) = total.split_at(entries);
-    let mut moved = vec![0.0f32; entries];
-    for (e, (word, moved)) in book.words.iter_mut().zip(&mut moved).enumerate() {
-        let weight = weight[if vectors.weights.is_empty() { e / dim * dim } else { e }];
-        if weight > 0.0 {
-            let before = *word;
-            *word += (value[e] / weight) as f32;
-            *moved = *word - before;
+    total
+}
+
+/// Moves each codeword by the mean of what is left of its vectors, of which there are `seen` ones besides those of the
+/// unweighted `sums`; of these, `kept` count.
+pub(super) fn nudge(book: &mut Codebook, sums: &[f64], seen: &mut [f64], kept: f64) {
+    let (dim, entries) = (book.dim, book.words.len());
+    for (e, word) in book.words.iter_mut().enumerate() {
+        let at = e / dim * dim;
+        if e == at {
+            seen[at] = kept * seen[at] + sums[entries + at];
+        }
+        if seen[at] > 0.0 {
+            *word += (sums[e] / seen[at]) as f32;
         }
     }
+}
+
+/// Moves each codeword of `stage` to where the squared error of its vectors is least, all other stages as they
+/// are, and keeps `residuals` true. Codewords without vectors stay. Where there is a `map`, all move together.
+pub(super) fn recentre(
+    vectors: &Vectors<'_>,
+    codes: &[u8],
+    stages: usize,
+    stage: usize,
+    (book, map): (&mut Codebook, Option<&mut Map>),
+    residuals: &mut [f32],
+) {
+    let dim = vectors.dim;
+    let total = sums(vectors, codes, stages, stage, book.len(), residuals);
+    let (value, weight) = total.split_at(book.words.len());
+    let weighted = !vectors.weights.is_empty();
+    let before = book.words.clone();
+    if let Some(map) = map {
+        map.fit(value, weight, weighted);
+        book.words = map.words();
+    } else {
+        for (e, word) in book.words.iter_mut().enumerate() {
+            let weight = weight[if weighted { e } else { e / dim * dim }];
+            if weight > 0.0 {
+                *word += (value[e] / weight) as f32;
+            }
+        }
+    }
+    let moved: Vec<f32> = book.words.iter().zip(&before).map(|(now, before)| now - before).collect();
     residuals.par_chunks_mut(BLOCK * dim).enumerate().for_each(|(block, residuals)| {
         let codes = codes[block * BLOCK * stages..].iter().skip(stage).step_by(stages);
         for (r, &code) in residuals.chunks_exact_mut(dim).zip(codes) {
@@ -182,7 +217,7 @@ mod tests {
         let vectors = Vectors { dim: 1, values: &values, weights: &weights };
         let mut book = Codebook { dim: 1, words: vec![0.0, 0.0, 7.0] };
         let mut residuals = values.to_vec();
-        recentre(&vectors, &[0, 0, 1, 1], 1, 0, &mut book, &mut residuals);
+        recentre(&vectors, &[0, 0, 1, 1], 1, 0, (&mut book, None), &mut residuals);
         assert_eq!(book.words, [1.5, 4.0, 7.0]);
         assert_eq!(residuals, [-0.5, 1.5, 6.0, -6.0]);
         assert_eq!(distortion(&residuals, &weights), 75.0);

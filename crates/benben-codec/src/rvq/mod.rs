@@ -7,7 +7,8 @@
 //! **Sources.** Residual vector quantization (Juang and Gray, ICASSP 1982); grouped RVQ (HiFi-Codec, Yang et al.,
 //! arXiv:2305.02765); entropy-constrained choice of codewords, error + lambda x bits (Chou, Lookabaugh and Gray 1989);
 //! joint refinement of all stages by alternating beam search and least squares (additive quantization, Babenko and
-//! Lempitsky 2014; AQLM, Egiazarian et al., arXiv:2401.06118).
+//! Lempitsky 2014; AQLM, Egiazarian et al., arXiv:2401.06118); minibatches (Sculley, WWW 2010); linear-mapped codebooks
+//! (SimVQ, Zhu et al., arXiv:2411.02038).
 //!
 //! **Bit layout.** Parameters: [`Params`]. With P = (elements of the last axis) / dim vectors in a row and G groups,
 //! group g holds positions `floor(g P / G) .. floor((g + 1) P / G)` of each row; with G = 1 vectors may cross rows. The
@@ -25,6 +26,10 @@
 //! coded as the difference from that of the codeword before, with parameter `a`; all others as 2 x or -2 x - 1 with
 //! parameter `b`. The Rice code of z with parameter r: `z >> r` one-bits, a zero-bit, the r low bits of z; where
 //! `z >> r` is 24 or more, 24 one-bits and z in 32 bits. Bits fill bytes from the lowest.
+//!
+//! Where codebooks are [`mapped`](Params::mapped), a stage has the varint seed of a basis of bell-shaped integers (sums of
+//! eight bytes of SplitMix64) in place of `a`, and its entries are the rows of a `dim` x `dim` map, all coded with `b`; the
+//! entries of a codeword are the exact integer products of map and basis.
 //!
 //! A value is `entry as f32 * step` of stage 0, plus that of stage 1, and so on, each operation rounded to f32.
 //!
@@ -57,17 +62,24 @@
 //! | `encode`, `decode` | the twins |
 //! | `stored` | codebooks and tables as bytes, both ways |
 //! | `layout` | vectors, rows and groups |
+//! | `mapped` | codebooks from a seed and a map |
 //! | `settings`, `plan`, `trial` | what the caller sets; candidates; the choice between them |
 //! | `train`, `kmeans`, `grid` | codebooks from vectors |
+//! | `minibatch` | codebooks without a leaf, from tens of millions of vectors |
 //! | `whole` | passes over the whole tensor that meet the target |
 //! | `search`, `codebook` | the beam search and its layout |
+//! | `kernel`, `envelope` | its loops for each instruction set; nearest levels of dimension 1 |
 
 mod codebook;
 mod decode;
 mod encode;
+mod envelope;
 mod grid;
+mod kernel;
 mod kmeans;
 mod layout;
+mod mapped;
+mod minibatch;
 mod plan;
 mod random;
 mod search;
@@ -79,6 +91,7 @@ mod whole;
 
 pub use decode::decode;
 pub use encode::encode;
+pub use minibatch::{Codebooks, Training, train_codebooks};
 pub use settings::Settings;
 
 use serde::{Deserialize, Serialize};
@@ -89,7 +102,7 @@ pub const CODEC: &str = "rvq";
 pub const VERSION: u16 = 1;
 
 /// Parameters of the leaf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// Elements of a vector, at least 1.
@@ -98,4 +111,7 @@ pub struct Params {
     pub groups: u16,
     /// Stages of each group, at least 1.
     pub stages: u8,
+    /// Whether all codebooks are stored as a seed and a linear map.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mapped: bool,
 }

@@ -15,6 +15,8 @@ pub(super) struct Plan {
     sizes: Vec<usize>,
     /// Greatest size that groups may have which need other sizes; none where the caller has set them.
     cap: Option<usize>,
+    /// Whether codebooks are maps of noise.
+    mapped: bool,
     /// What it should cost on a Gaussian source, codebooks included, in dB above the bound.
     pub(super) prior: f64,
 }
@@ -27,12 +29,14 @@ pub(super) const DB: f64 = 6.0206;
 pub(super) const LOSS: f64 = 1.5;
 /// dB above the bound of an entropy-coded uniform quantizer.
 const GRID: f64 = 1.53;
+/// dB that mapped noise is expected to lose to trained codewords, in the least.
+const MAPPED: f64 = 0.1;
 
 /// Bits of a codebook of `words` and of its table, roughly: 7.5 for each entry and 4 for each frequency, less what
-/// sorting the words saves.
-pub(super) fn book_bits(words: usize, dim: usize) -> f64 {
-    let words = words as f64;
-    words * (7.5 * dim as f64 + 4.0 - 0.8 * words.log2())
+/// sorting the words saves. Of a mapped one: 9 for each entry of the map.
+fn book_bits(words: usize, dim: usize, mapped: bool) -> f64 {
+    let (size, dim) = (words as f64, dim as f64);
+    if mapped { 9.0 * dim * dim + 16.0 + 4.0 * size } else { size * (7.5 * dim + 4.0 - 0.8 * size.log2()) }
 }
 
 /// Bits for each element that should leave `distortion`.
@@ -48,38 +52,47 @@ impl Plan {
         rate: f64,
     ) -> Vec<Self> {
         let dims = settings.dim.map_or(vec![1, 2, 4, 8], |d| vec![d]);
-        let best = |dim: u8| {
-            let plans = Self::of_dim(settings, &layout(dim)?, dim, rate);
+        let best = |dim: u8, mapped: bool| {
+            let plans = Self::of_dim(settings, &layout(dim)?, dim, mapped, rate);
             plans.into_iter().min_by(|a, b| a.prior.total_cmp(&b.prior))
         };
-        let mut plans: Vec<Self> = dims.into_iter().filter_map(best).collect();
+        let mut plans: Vec<Self> = Vec::new();
+        for dim in dims {
+            // One number has no direction to map.
+            let mapped = best(dim, true).filter(|_| dim > 1 && settings.mapped != Some(false));
+            let plain = best(dim, false).filter(|_| settings.mapped != Some(true));
+            // Large tensors cannot win back what noise for codewords costs: it is not tried.
+            let worth =
+                |m: &Self| settings.mapped == Some(true) || plain.as_ref().is_none_or(|p| m.prior < p.prior);
+            let mapped = mapped.filter(worth);
+            plans.extend(plain.into_iter().chain(mapped));
+        }
         plans.sort_by(|a, b| a.prior.total_cmp(&b.prior));
         plans
     }
 
-    fn of_dim(settings: &Settings<'_>, layout: &Layout, dim: u8, rate: f64) -> Vec<Self> {
+    fn of_dim(settings: &Settings<'_>, layout: &Layout, dim: u8, mapped: bool, rate: f64) -> Vec<Self> {
         let side = |sizes: &[usize]| {
-            let bits: f64 = sizes.iter().map(|&s| book_bits(s, dim.into())).sum();
+            let bits: f64 = sizes.iter().map(|&s| book_bits(s, dim.into(), mapped)).sum();
             DB * bits * layout.groups as f64 / layout.elements.max(1) as f64
         };
+        let loss = if mapped { MAPPED } else { 0.0 };
         if let Some(sizes) = settings.codebooks {
-            return vec![Self {
-                dim,
-                sizes: sizes.iter().map(|&s| s.into()).collect(),
-                cap: None,
-                prior: 0.0,
-            }];
+            let sizes: Vec<usize> = sizes.iter().map(|&s| s.into()).collect();
+            let prior = loss + side(&sizes);
+            return vec![Self { dim, sizes, cap: None, mapped, prior }];
         }
         if dim == 1 {
             let levels = (6.0 * rate.exp2()).min(256.0) as usize;
-            return vec![Self { dim, sizes: vec![], cap: None, prior: GRID + side(&[levels]) }];
+            let prior = GRID + side(&[levels]);
+            return vec![Self { dim, sizes: vec![], cap: None, mapped: false, prior }];
         }
         let plan = |cap: usize| {
             let sizes = Self::sizes(dim, cap, rate);
             // Seen on Gaussian sources. Halving all codebooks costs, unless one is enough.
             let halvings = if sizes.len() > 1 { 8.0 - (cap as f64).log2() } else { 0.0 };
-            let prior = 1.5 + 0.4 * (rate - 2.0).max(-0.5) + 0.13 * halvings + side(&sizes);
-            Self { dim, sizes, cap: Some(cap), prior }
+            let prior = 1.5 + loss + 0.4 * (rate - 2.0).max(-0.5) + 0.13 * halvings + side(&sizes);
+            Self { dim, sizes, cap: Some(cap), mapped, prior }
         };
         [256, 128, 64, 32, 16, 8].map(plan).into()
     }
@@ -115,8 +128,18 @@ impl Plan {
     /// Bits of codebooks, tables and what the file keeps of a leaf, roughly.
     pub(super) fn side_bits(&self, layout: &Layout) -> f64 {
         let fixed = SEGMENT_ENTRY + (1 + layout.groups * self.sizes.len().max(1)) * (CHUNK_ENTRY + 8);
-        let books: f64 = self.sizes.iter().map(|&s| book_bits(s, self.dim.into())).sum();
+        let books: f64 = self.sizes.iter().map(|&s| self.book_bits(s)).sum();
         8.0 * fixed as f64 + layout.groups as f64 * books
+    }
+
+    /// Bits of a codebook of `words` and of its table, roughly.
+    pub(super) fn book_bits(&self, words: usize) -> f64 {
+        book_bits(words, self.dim.into(), self.mapped)
+    }
+
+    /// Whether codebooks are maps of noise.
+    pub(super) fn is_mapped(&self) -> bool {
+        self.mapped
     }
 
     /// Whether the codebook is a uniform grid.
@@ -138,7 +161,7 @@ impl Plan {
         } else {
             let sizes = self.sizes_of(sample, distortion);
             let mut staged = |(data, sizes): (&Data, &Vec<usize>)| {
-                Quantizer::staged(data, sizes, distortion, STAGE_ROUNDS, random)
+                Quantizer::staged(data, (sizes, self.mapped), distortion, STAGE_ROUNDS, random)
             };
             sample.iter().zip(&sizes).map(&mut staged).collect()
         };

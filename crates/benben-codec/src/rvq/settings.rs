@@ -15,11 +15,14 @@ pub struct Settings<'a> {
     pub groups: u16,
     /// Codewords of each stage, 2 to 256, the first stage first (1 to 16 stages); `None`: by cost.
     pub codebooks: Option<&'a [u16]>,
+    /// Whether codebooks are linear maps of noise, stored as a seed and a map (SimVQ); not for `dim` 1. `None`: where
+    /// that takes fewer bytes at equal distortion, which is in small tensors.
+    pub mapped: Option<bool>,
     /// Paths that the search keeps, 1 (greedy) to 8. Time grows in proportion.
     pub beam: u8,
-    /// Rounds of joint training over the sample, at least 1.
+    /// Rounds of joint training, at least 1, each on a sample of its own; a pass over everything follows.
     pub iterations: u16,
-    /// Most elements that codebooks are trained on.
+    /// Most elements of such a sample.
     pub sample: usize,
     /// Seed of the sample and of the first codewords.
     pub seed: u64,
@@ -38,6 +41,7 @@ impl Settings<'_> {
             dim: None,
             groups: 1,
             codebooks: None,
+            mapped: None,
             beam: 4,
             iterations: 14,
             sample: 1 << 20,
@@ -94,6 +98,9 @@ impl Settings<'_> {
         };
         if !(dial > 0.0 && dial.is_finite()) {
             return Err(Error::invalid(format!("rvq: target {name} is {dial}, a number above 0 expected")));
+        }
+        if self.mapped == Some(true) && self.dim == Some(1) {
+            return Err(Error::invalid("rvq: codebooks of dim 1 have nothing to map"));
         }
         let Some(weights) = self.weights else { return Ok(()) };
         if weights.len() != values.len() {

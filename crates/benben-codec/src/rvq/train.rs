@@ -7,6 +7,7 @@
 
 use super::codebook::Codebook;
 use super::kmeans;
+use super::mapped::Map;
 use super::random::Random;
 use super::search::{Vectors, search};
 use std::f64::consts::LN_2;
@@ -97,10 +98,12 @@ impl Goal {
 }
 
 /// Codebooks of one group, and the bits of each symbol.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Quantizer {
     pub(super) books: Vec<Codebook>,
     pub(super) bits: Vec<Vec<f32>>,
+    /// One for each codebook where all are mapped noise, none elsewhere.
+    pub(super) maps: Vec<Map>,
 }
 
 /// Symbols (stage after stage for each vector) and what they leave.
@@ -135,21 +138,22 @@ impl Quantizer {
         let stages = self.books.len();
         for _ in 0..SWEEPS {
             for (s, book) in self.books.iter_mut().enumerate() {
+                let book = (book, self.maps.get_mut(s));
                 kmeans::recentre(&data.vectors(), &coded.codes, stages, s, book, &mut coded.residuals);
             }
         }
     }
 
     /// Stage by stage: codebooks of `sizes` that together leave about `distortion` for each element. The first stages
-    /// are filled, the last one has the rest.
+    /// are filled, the last one has the rest. `mapped` ones are maps of noise.
     pub(super) fn staged(
         data: &Data,
-        sizes: &[usize],
+        (sizes, mapped): (&[usize], bool),
         distortion: f64,
         rounds: usize,
         random: &mut Random,
     ) -> Self {
-        let mut quantizer = Self { books: Vec::new(), bits: Vec::new() };
+        let mut quantizer = Self::default();
         let power = kmeans::distortion(&data.values, &data.weights) / (data.values.len().max(1) as f64);
         let mut left = power;
         let mut rest = data.clone();
@@ -159,10 +163,16 @@ impl Quantizer {
             let planned = if stage + 1 == sizes.len() { distortion } else { left };
             // Prices of the planned slope from the first stage on: cells of equal size are what the next stage can
             // refine best, and worth 0.15 dB against unpriced k-means.
-            let (mut stage, residuals) = Self::single(&rest, size, HIGH_RATE_SLOPE * planned, rounds, random);
+            let lambda = HIGH_RATE_SLOPE * planned;
+            let (mut stage, residuals) = if mapped {
+                Self::mapped(&rest, size, lambda, rounds, (SEEDS * stage) as u64)
+            } else {
+                Self::single(&rest, size, lambda, rounds, random)
+            };
             rest.values = residuals;
             quantizer.books.append(&mut stage.books);
             quantizer.bits.append(&mut stage.bits);
+            quantizer.maps.append(&mut stage.maps);
         }
         quantizer
     }
@@ -173,6 +183,7 @@ impl Quantizer {
         let mut one = Self {
             books: vec![kmeans::seed(&vectors, size, random)],
             bits: vec![vec![(size as f32).log2(); size]],
+            maps: Vec::new(),
         };
         for round in 0..rounds.max(1) {
             let mut coded = one.search(data, if round < KMEANS_ROUNDS { 0.0 } else { lambda }, 1);
@@ -186,7 +197,38 @@ impl Quantizer {
         let residuals = one.search(data, lambda, 1).residuals;
         (one, residuals)
     }
+
+    /// One stage of mapped noise: the best of a few seeds from `seed` on, and what it leaves.
+    fn mapped(data: &Data, size: usize, lambda: f64, rounds: usize, seed: u64) -> (Self, Vec<f32>) {
+        let train = |data: &Data, seed: u64| {
+            let map = Map::new(seed, size, data.dim, &data.values);
+            let mut one = Self {
+                books: vec![Codebook { dim: data.dim, words: map.words() }],
+                bits: vec![vec![(size as f32).log2(); size]],
+                maps: vec![map],
+            };
+            for _ in 0..rounds.max(1) {
+                let mut coded = one.search(data, lambda, 1);
+                let counts = one.counts(&coded);
+                one.refit(data, &mut coded);
+                one.bits[0] = information(&counts[0]);
+            }
+            let coded = one.search(data, lambda, 1);
+            let bits: f64 = one.counts(&coded).iter().map(|c| entropy(c)).sum();
+            (kmeans::distortion(&coded.residuals, &data.weights) + lambda * bits, one, coded.residuals)
+        };
+        // Seeds are told apart by a few vectors for each codeword.
+        let few = data.sample(SEEN * size, &mut Random::new(seed));
+        let costs = (seed..seed + SEEDS as u64).map(|seed| (seed, train(&few, seed).0));
+        let seed = costs.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(seed, |best| best.0);
+        let (_, one, residuals) = train(data, seed);
+        (one, residuals)
+    }
 }
+
+/// Seeds that a mapped stage tries, and vectors for each codeword that it tries them on.
+const SEEDS: usize = 4;
+const SEEN: usize = 16;
 
 /// Rounds of a stage before prices count.
 const KMEANS_ROUNDS: usize = 2;
@@ -234,9 +276,10 @@ pub(super) struct Trained {
 const GAIN: f64 = 0.25;
 const AHEAD: f64 = 4.0;
 
-/// All stages together: search, refit, prices, and `lambda` steered to the goal, `rounds` times.
-pub(super) fn jointly(
-    data: &[Data],
+/// All stages together: search, refit, prices, and `lambda` steered to the goal, `rounds` times, each on the vectors that
+/// `draw` gives: the same, or a batch of many.
+pub(super) fn jointly<D: AsRef<[Data]>>(
+    mut draw: impl FnMut() -> D,
     mut groups: Vec<Quantizer>,
     goal: Goal,
     mut lambda: f64,
@@ -247,7 +290,8 @@ pub(super) fn jointly(
     let mut before: Option<Reached> = None;
     for _ in 0..rounds.max(1) {
         reached = Reached::default();
-        for (data, quantizer) in data.iter().zip(&mut groups) {
+        let data = draw();
+        for (data, quantizer) in data.as_ref().iter().zip(&mut groups) {
             let mut coded = quantizer.search(data, lambda, beam);
             let counts = quantizer.counts(&coded);
             quantizer.refit(data, &mut coded);

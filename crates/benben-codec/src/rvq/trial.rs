@@ -1,7 +1,7 @@
 //! The choice between candidates, by training each briefly on a sample.
 
 use super::layout::Layout;
-use super::plan::{DB, LOSS, Plan, book_bits, rate_for};
+use super::plan::{DB, LOSS, Plan, rate_for};
 use super::random::Random;
 use super::settings::Settings;
 use super::train::{self, Data, Goal, HIGH_RATE_SLOPE, Reached, Trained};
@@ -15,6 +15,8 @@ const GRID_STEPS: usize = 3;
 /// Candidates whose prior is this much worse than the best one's are not tried. Twice what the correlations of
 /// real matrices were seen to give back.
 const MARGIN: f64 = 2.0;
+/// dB that a trial may be wrong by between mapped and plain codebooks: both code the tensor where they are nearer.
+const NEAR: f64 = 0.5;
 /// Where the codebooks of the whole tensor will lie between what those of the sample reach on it and elsewhere.
 const SEEN_LESS: f64 = 0.9;
 /// The winner of the trial, and codebooks to go on with.
@@ -28,28 +30,36 @@ pub(super) struct Chosen {
     score: f64,
 }
 
-/// The best plan for the goal.
+/// The best plan for the goal; where mapped and plain codebooks come near each other, the best of either form.
 pub(super) fn choose(
     settings: &Settings<'_>,
     layout: impl Fn(u8) -> Option<Layout>,
     gather: impl Fn(&Layout) -> Vec<Data>,
     goal: Goal,
-) -> Option<Chosen> {
+) -> Vec<Chosen> {
     let rate = match goal {
         Goal::Bits(bits) => bits,
         Goal::Distortion(d) => {
             let any = settings.dim.unwrap_or(1);
-            rate_for(variance(&gather(&layout(any)?)), d)
+            let Some(layout) = layout(any) else { return Vec::new() };
+            rate_for(variance(&gather(&layout)), d)
         }
     };
     let candidates = Plan::candidates(settings, &layout, rate);
-    let most = candidates.first()?.prior + MARGIN;
+    let most = candidates.first().map_or(0.0, |c| c.prior) + MARGIN;
     let close = candidates.into_iter().filter(|c| c.prior <= most);
     let tried = close.filter_map(|plan| {
         let layout = layout(plan.dim)?;
         Some(attempt(plan, layout, &gather(&layout), settings, goal))
     });
-    tried.min_by(|a, b| a.score.total_cmp(&b.score))
+    let mut tried: Vec<Chosen> = tried.collect();
+    tried.sort_by(|a, b| a.score.total_cmp(&b.score));
+    let other = |first: &Chosen| tried.iter().position(|c| c.plan.is_mapped() != first.plan.is_mapped());
+    let other = tried.first().and_then(other).map(|i| tried.swap_remove(i));
+    tried.truncate(1);
+    let near = other.filter(|o| tried[0].score + NEAR > o.score);
+    tried.extend(near);
+    tried
 }
 
 fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, goal: Goal) -> Chosen {
@@ -68,7 +78,7 @@ fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, g
     let mut train = |expected: f64, rounds: usize| {
         let groups = plan.start(data, &sample, expected, &mut random);
         let lambda = HIGH_RATE_SLOPE * expected;
-        train::jointly(&sample, groups, goal, lambda, rounds, settings.beam.into())
+        train::jointly(|| &sample[..], groups, goal, lambda, rounds, settings.beam.into())
     };
     // The rate of a grid is set by its step, which lambda cannot make up for.
     let steps = if plan.is_grid() { GRID_STEPS } else { 0 };
@@ -78,7 +88,7 @@ fn attempt(plan: Plan, layout: Layout, data: &[Data], settings: &Settings<'_>, g
     let trained = train(expected, JOINT_ROUNDS);
 
     let books = trained.groups.iter().flat_map(|g| &g.books);
-    let side = DB * books.map(|b| book_bits(b.len(), layout.dim)).sum::<f64>() / elements;
+    let side = DB * books.map(|b| plan.book_bits(b.len())).sum::<f64>() / elements;
     let mut score = decibels(&trained.reached);
     let mut reached = trained.reached;
     if trained.reached.elements < elements {

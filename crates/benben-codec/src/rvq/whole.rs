@@ -1,13 +1,14 @@
 //! Passes over the whole tensor: refit on all vectors, store the codebooks, meet the target.
 
 use super::layout::Layout;
+use super::mapped;
 use super::random::Random;
 use super::settings::Settings;
 use super::stored::{self, Stage};
 use super::train::{self, Data, Goal, Quantizer, Reached};
 use super::trial::{self, Chosen};
 use crate::Target;
-use crate::entropy::{self, Table};
+use crate::entropy;
 use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
 use benben_format::{Chunk, Error, Result, StreamSpec};
 
@@ -53,7 +54,10 @@ impl Whole<'_> {
         } else {
             (trained.groups, trained.lambda)
         };
-        let trained = train::jointly(&sample, groups, goal, lambda, rounds, beam);
+        // Every round has a batch of its own, as minibatch k-means has: together they see `rounds` times as much, for the
+        // time of one sample. The exact pass over everything is that of `store`.
+        let draw = || trial::sample(self.data, self.settings.sample, &mut random);
+        let trained = train::jointly(draw, groups, goal, lambda, rounds, beam);
         let mut lambda = trained.lambda;
         let mut stages = Vec::new();
         for (data, mut quantizer) in self.data.iter().zip(trained.groups) {
@@ -76,10 +80,7 @@ impl Whole<'_> {
             // The prices of the next pass are those of the tables of this one.
             stages = draft.stages.clone();
             for (stage, counts) in stages.iter_mut().zip(&counts) {
-                let used: Vec<bool> = counts.iter().map(|&c| c > 0).collect();
-                stage.retain(&used);
-                let kept: Vec<u64> = counts.iter().copied().filter(|&c| c > 0).collect();
-                stage.table = Some(Table::from_counts(&kept));
+                stage.retain(counts);
             }
             if best.as_ref().is_none_or(|b| miss < b.0) {
                 best = Some((miss, draft));
@@ -124,16 +125,26 @@ impl Whole<'_> {
         quantizer.refit(data, &mut coded);
         let elements = data.values.len().max(1) as f64;
         let distortion = (train::slope(data, &coded) / train::HIGH_RATE_SLOPE).max(f64::MIN_POSITIVE);
-        let stage = |(book, counts): (&super::codebook::Codebook, &Vec<u64>)| {
+        let stage = |(index, counts): (usize, &Vec<u64>)| {
+            let (book, map) = (&quantizer.books[index], quantizer.maps.get(index));
             // The noise of the entries adds f D, f = (step^2 / 12) / D, and a doubled step saves as many bits as
-            // there are entries: the sum of both is least where f is the number of entries per element.
-            let fraction = (book.words.len() as f64 / elements).clamp(1e-5, 0.05);
-            let greatest = book.words.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            let step =
-                ((12.0 * fraction * distortion).sqrt() as f32).max(greatest / stored::MAX_ENTRY as f32);
-            Stage::quantize(book, counts, step.max(f32::MIN_POSITIVE))
+            // there are entries: the sum of both is least where f is the number of entries per element. A coordinate
+            // of a mapped codeword has the noise of `dim` entries, each times a coordinate of the basis.
+            let entries = map.map_or(book.words.len(), |m| m.matrix.len());
+            let fraction = (entries as f64 / elements).clamp(1e-5, 0.05);
+            let gain = map.map_or(1.0, |m| mapped::SPREAD * mapped::SPREAD * m.dim as f64);
+            let greatest = match map {
+                Some(map) => map.matrix.iter().fold(0.0f64, |g, m| g.max(m.abs())),
+                None => f64::from(book.words.iter().fold(0.0f32, |g, w| g.max(w.abs()))),
+            };
+            let step = (12.0 * fraction * distortion / gain).sqrt().max(greatest / stored::MAX_ENTRY as f64);
+            let step = (step as f32).max(f32::MIN_POSITIVE);
+            match map {
+                Some(map) => Stage::mapped(map, counts, step),
+                None => Stage::quantize(book, counts, step),
+            }
         };
-        quantizer.books.iter().zip(&counts).map(stage).collect()
+        counts.iter().enumerate().map(stage).collect()
     }
 
     /// Symbols for these codebooks at this lambda, tables made for them, and their counts.
@@ -145,6 +156,7 @@ impl Whole<'_> {
             let quantizer = Quantizer {
                 books: stages.iter().map(Stage::book).collect(),
                 bits: stages.iter().map(Stage::prices).collect(),
+                maps: Vec::new(),
             };
             let coded = quantizer.search(data, lambda, self.settings.beam.into());
             let counts = quantizer.counts(&coded);

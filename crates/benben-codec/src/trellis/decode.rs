@@ -1,7 +1,10 @@
 //! A `trellis` leaf to weights.
 
 use super::codebook::{MAX_SHIFTS, Shifts};
-use super::{CLASSES, CODEC, MAX_STEP, POSITIONS, Params, SIDE, SYMBOLS, VERSION, rows_and_columns};
+use super::{
+    CLASSES, CODEC, COLUMNS, MAX_CLASSES, MAX_STEP, POSITIONS, Params, SIDE, SYMBOLS, VERSION,
+    rows_and_columns,
+};
 use crate::entropy::{self, Columns, Model, Rows, SideReader, Table};
 use crate::exceptions;
 use benben_format::{Error, LeafSource, Result, StreamKind};
@@ -19,17 +22,21 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
         return Ok(());
     }
     let params: Params = spec.params()?;
-    if !(params.step > 0.0 && params.step <= MAX_STEP) || params.run == 0 {
+    let column_classes = 1..=MAX_CLASSES as u8;
+    if !(params.step > 0.0 && params.step <= MAX_STEP)
+        || params.run == 0
+        || !column_classes.contains(&params.columns)
+    {
         return Err(Error::corruption(format!("trellis parameters out of range: {params:?}")));
     }
-    let (rows, columns) = rows_and_columns(&spec.shape)?;
-    let run = params.run.min(rows.max(1)).checked_mul(columns).filter(|&l| l > 0);
+    let (rows, row) = rows_and_columns(&spec.shape)?;
+    let run = params.run.min(rows.max(1)).checked_mul(row).filter(|&l| l > 0);
     let run = run.ok_or_else(|| Error::corruption(format!("runs of {} rows", params.run)))?;
     spec.expect_stream(SYMBOLS, StreamKind::Symbols, spec.elements()?)?;
     exceptions::count(spec, POSITIONS)?;
 
     let (shifts, tables) = read_side(source)?;
-    let each = params.trellis().tables();
+    let each = usize::from(params.columns) * params.trellis().tables();
     if tables.is_empty() || tables.len() % each != 0 {
         return Err(Error::corruption(format!("{} tables, expected a multiple of {each}", tables.len())));
     }
@@ -37,10 +44,14 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     spec.expect_stream(CLASSES, StreamKind::Symbols, runs)?;
     let mut classes = vec![0; runs as usize];
     entropy::decode_symbols(source, CLASSES, 0..runs, &Model::none(), &mut classes)?;
+    let of_columns = if params.columns > 1 { row } else { 0 };
+    spec.expect_stream(COLUMNS, StreamKind::Symbols, of_columns)?;
+    let mut columns = vec![0; of_columns as usize];
+    entropy::decode_symbols(source, COLUMNS, 0..of_columns, &Model::none(), &mut columns)?;
     let model = Model {
         tables: &tables,
         rows: Rows { of: &classes, run },
-        columns: Columns { of: &[], count: 1 },
+        columns: Columns { of: &columns, count: params.columns },
         trellis: params.trellis(),
     };
     entropy::decode_values(source, SYMBOLS, range.clone(), &model, &shifts.values(&params), out)?;

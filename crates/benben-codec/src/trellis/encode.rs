@@ -1,12 +1,11 @@
 //! Weights to a `trellis` leaf.
 
+use super::cells::Cells;
 use super::fit::{Coding, Weights};
-use super::runs::Runs;
-use super::{CODEC, MAX_CLASSES, Params, Settings, VERSION, decode, rows_and_columns};
-use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter, Table};
+use super::{CODEC, Params, Settings, VERSION, decode, rows_and_columns};
+use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter};
 use crate::{Fit, check_finite, exceptions, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
-use rayon::prelude::*;
 
 /// Passes over the whole tensor, at most.
 const TRIES: usize = 5;
@@ -23,8 +22,8 @@ const TRIES: usize = 5;
 pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<(EncodedLeaf, Fit)> {
     check_finite(values, shape)?;
     let (rows, columns) = rows_and_columns(shape)?;
-    let runs = Runs::new(values, rows, columns, settings.max_classes);
-    let weights = Weights::new(values, columns, &runs, settings)?;
+    let cells = Cells::new(values, rows, columns, settings.max_classes);
+    let weights = Weights::new(values, columns, &cells, settings)?;
     let (dial, coding) = if weights.energy > 0.0 { weights.search()? } else { weights.silent()? };
     let tries = if weights.energy > 0.0 { TRIES } else { 1 };
     weights.finish(dial, coding, tries, |coding, symbols| {
@@ -42,35 +41,38 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
 
 fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) -> Result<EncodedLeaf> {
     let Coding { form, step, shifts, plan } = coding;
-    let tables: Vec<Table> = plan.counts.par_iter().map(|c| Table::from_counts(trimmed(c))).collect();
+    let tables = entropy::fit_tables(&plan.counts);
     let mut side = SideWriter::new();
     for shifts in &shifts.0 {
         side.varint(shifts.len() as u64);
         shifts.iter().for_each(|s| side.u8(s.cast_unsigned()));
     }
     side.tables(&tables)?;
-    let classes: Vec<u8> = match tables.len() / form.trellis().tables() {
+    let cells = weights.cells;
+    let tables_of_class = form.trellis().tables() * usize::from(cells.count());
+    let classes = match tables.len() / tables_of_class {
         1 => Vec::new(),
-        _ => weights.runs.class.iter().map(|&c| plan.group_of[usize::from(c) % MAX_CLASSES]).collect(),
+        _ => cells.row_groups(&plan.group_of),
     };
-    let params = Params { step: *step, run: weights.runs.rows, zero: form.zero, states: form.states };
+    let params = Params {
+        step: *step,
+        run: cells.runs.rows,
+        columns: cells.count(),
+        zero: form.zero,
+        states: form.states,
+    };
     let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, shape, &params)?);
     let push = |leaf: &mut EncodedLeaf, (spec, chunks)| leaf.push(spec, chunks);
     push(&mut leaf, entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
     push(&mut leaf, entropy::encode_symbols(&classes, &Model::none(), CHUNK_ITEMS)?);
+    push(&mut leaf, entropy::encode_symbols(cells.columns(), &Model::none(), CHUNK_ITEMS)?);
     let model = Model {
         tables: &tables,
-        rows: Rows { of: &classes, run: weights.runs.len as u64 },
-        columns: Columns { of: &[], count: 1 },
+        rows: Rows { of: &classes, run: cells.runs.len as u64 },
+        columns: Columns { of: cells.columns(), count: cells.count() },
         trellis: form.trellis(),
     };
     push(&mut leaf, entropy::encode_symbols(symbols, &model, CHUNK_ITEMS)?);
     exceptions::push(&mut leaf, &weights.exceptions(*step));
     Ok(leaf)
-}
-
-/// Counts up to the last symbol that occurs.
-fn trimmed(counts: &[u64; 256]) -> &[u64] {
-    let used = counts.iter().rposition(|&c| c != 0).map_or(1, |i| i + 1);
-    &counts[..used]
 }

@@ -1,8 +1,8 @@
 //! Passes through the trellis until the target is met.
 
+use super::cells::Cells;
 use super::codebook::{REACH, Shifts};
 use super::plan::Plan;
-use super::runs::Runs;
 use super::survey::Survey;
 use super::viterbi::{self, Costs, LANES};
 use super::{MAX_CLASSES, MAX_STEP, Settings};
@@ -47,7 +47,7 @@ impl Form {
 
     /// Lambda in steps^2 for each bit. The slope of the operational curve at the end of the iteration, 2 ln 2 D with
     /// D of 0.28 or 0.21 steps^2; the optimum is flat, 10 % more or less cost 0.003 dB.
-    fn lambda(self) -> f32 {
+    pub(super) fn lambda(self) -> f32 {
         if self.zero { 0.29 } else { 0.38 }
     }
 }
@@ -64,7 +64,7 @@ pub(super) struct Coding {
 /// Weights of one tensor with what every pass needs to know of them.
 pub(super) struct Weights<'a> {
     pub(super) values: &'a [f32],
-    pub(super) runs: &'a Runs,
+    pub(super) cells: &'a Cells,
     pub(super) energy: f64,
     goal: Goal,
     /// Importance of each element, of mean 1; empty where uniform.
@@ -78,7 +78,7 @@ impl<'a> Weights<'a> {
     pub(super) fn new(
         values: &'a [f32],
         columns: u64,
-        runs: &'a Runs,
+        cells: &'a Cells,
         settings: &Settings<'_>,
     ) -> Result<Self> {
         let columns = usize::try_from(columns).unwrap_or(usize::MAX);
@@ -98,7 +98,7 @@ impl<'a> Weights<'a> {
         };
         Ok(Self {
             values,
-            runs,
+            cells,
             energy: crate::squared_error(values, &vec![0.0; values.len()]).1,
             goal: Goal::of(settings.target)?,
             importance,
@@ -165,7 +165,7 @@ impl<'a> Weights<'a> {
             .map(|range| {
                 let mut survey = Survey::empty(trellis);
                 let mut classes = vec![0; range.len()];
-                self.runs.fill(range, &identity(), &mut classes);
+                self.cells.fill(range, &identity(), &mut classes);
                 survey.items = 2 * range.len() as u64;
                 for (&v, class) in self.values[range.clone()].iter().zip(classes) {
                     let x = v / step;
@@ -186,7 +186,7 @@ impl<'a> Weights<'a> {
             })
             .collect();
         let survey = surveys.iter().fold(Survey::empty(trellis), Survey::merge);
-        let plan = Plan::new(&survey, trellis, self.runs, self.values.len());
+        let plan = Plan::new(&survey, form, self.cells, self.values.len());
         Coding { form, step, shifts: Shifts::default(), plan }
     }
 
@@ -198,7 +198,7 @@ impl<'a> Weights<'a> {
             zero: form.zero,
             states: form.states,
             levels: shifts.levels(form.zero),
-            bits: plan.lengths(trellis, form.lambda()),
+            bits: plan.lengths(*form),
         };
         let part = |survey: &mut Survey, range: &Range<usize>| {
             let values = &self.values[range.clone()];
@@ -206,10 +206,10 @@ impl<'a> Weights<'a> {
             let in_steps = || values.iter().map(|v| v / step);
             let x: Vec<f32> = in_steps().map(|x| if out_of_reach(x) { 0.0 } else { x }).collect();
             let mut classes = vec![0; x.len()];
-            self.runs.fill(range, &plan.group_of, &mut classes);
+            self.cells.fill(range, &plan.group_of, &mut classes);
             let mut symbols = vec![0; x.len()];
             viterbi::search(&costs, &x, weights, &classes, &mut symbols);
-            self.runs.fill(range, &identity(), &mut classes);
+            self.cells.fill(range, &identity(), &mut classes);
             survey.add(trellis, form.zero, in_steps(), weights, &classes, &symbols);
             symbols
         };
@@ -232,7 +232,7 @@ impl<'a> Weights<'a> {
         for _ in 0..rounds {
             survey = self.pass(&coding, segments, TOGETHER).0;
             coding.shifts = survey.shifts();
-            coding.plan = Plan::new(&survey, coding.form.trellis(), self.runs, self.values.len());
+            coding.plan = Plan::new(&survey, coding.form, self.cells, self.values.len());
         }
         (coding, survey)
     }
@@ -330,7 +330,7 @@ impl<'a> Weights<'a> {
             coding.step = self.step(dial);
             let (survey, symbols) = self.pass(&coding, &whole, 1);
             coding.shifts = survey.shifts();
-            coding.plan = Plan::new(&survey, coding.form.trellis(), self.runs, self.values.len());
+            coding.plan = Plan::new(&survey, coding.form, self.cells, self.values.len());
             let (bits, mse, made) = write(&coding, &symbols.concat())?;
             let score = self.goal.score(bits, mse);
             let (met, miss) = (self.goal.met(score), self.goal.miss(score));

@@ -6,16 +6,17 @@
 //! 1990 (trellis-coded quantization), Fischer & Wang 1992 (with entropy-coded union codebooks), Marcellin 1994 (0 in
 //! both codebooks, for low rates), Ungerboeck 1982 (the trellis); the page has the whole provenance.
 //!
-//! **Layout** (`format-spec/codecs/trellis.md`). Parameters: `step` (f32), `run` (rows that share a class), `zero`
-//! (whether both codebooks have 0), `states` (whether each state has tables, or each codebook). Streams:
+//! **Layout** (`format-spec/codecs/trellis.md`). Parameters: `step` (f32), `run` (rows that share a class), `columns` (classes of
+//! columns), `zero` (whether both codebooks have 0), `states` (whether each state has tables, or each codebook). Streams:
 //!
 //! | stream | kind | items |
 //! |---|---|---|
 //! | 0 side | bytes | for each codebook a count and that many shifts in 1/64 of a step; the tables |
 //! | 1 classes | symbols | one for each run of rows, none where there is one class |
-//! | 2 symbols | symbols | zigzag code of k for each weight |
-//! | 3 positions | words | elements that the codebooks do not reach |
-//! | 4 exceptions | words | the bits of their f32 values |
+//! | 2 columns | symbols | one for each column, none where there is one class |
+//! | 3 symbols | symbols | zigzag code of k for each weight |
+//! | 4 positions | words | elements that the codebooks do not reach |
+//! | 5 exceptions | words | the bits of their f32 values |
 //!
 //! **Cost**: 0.5 dB above the Gaussian bound at 0.5 to 5 bits, 1 dB less than [`scalar`](crate::scalar), which is 0.17
 //! bit for each weight; encoding takes twice to five times as long, 3 to 15 M weights/s on a core with AVX-512. It
@@ -32,6 +33,7 @@
 //! # Ok::<(), benben_format::Error>(())
 //! ```
 
+mod cells;
 mod codebook;
 mod decode;
 mod encode;
@@ -51,13 +53,14 @@ use serde::{Deserialize, Serialize};
 pub const CODEC: &str = "trellis";
 /// Version in the file.
 pub const VERSION: u16 = 1;
-/// Most classes of rows of one leaf.
+/// Most classes of rows and columns of one leaf.
 pub const MAX_CLASSES: usize = 16;
 
 const SIDE: usize = 0;
 const CLASSES: usize = 1;
-const SYMBOLS: usize = 2;
-const POSITIONS: usize = 3;
+const COLUMNS: usize = 2;
+const SYMBOLS: usize = 3;
+const POSITIONS: usize = 4;
 /// Steps up to this keep every value finite.
 const MAX_STEP: f32 = 6.646_14e35; // 2^119
 
@@ -66,7 +69,7 @@ const MAX_STEP: f32 = 6.646_14e35; // 2^119
 pub struct Settings<'a> {
     /// Rate or distortion to reach; the distortion is the plain one, whatever the importance.
     pub target: Target,
-    /// Most classes of rows to try, 1 to 16; the encoder keeps fewer where they do not pay for themselves.
+    /// Most classes of rows, and of rows by columns, to try, 1 to 16; the encoder keeps fewer where they do not pay for themselves.
     pub max_classes: usize,
     /// Weights of the squared error; all 0 is the same as uniform.
     pub importance: Importance<'a>,
@@ -84,6 +87,7 @@ impl Settings<'_> {
 struct Params {
     step: f32,
     run: u64,
+    columns: u8,
     zero: bool,
     states: bool,
 }

@@ -2,7 +2,6 @@
 
 use super::MAX_CLASSES;
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Runs of rows and the energy class of each.
 #[derive(Debug, Clone)]
@@ -37,18 +36,5 @@ impl Runs {
         let width = ((high - low) / classes as f64).max(1e-9);
         let class = |&e: &f64| ((e - low) / width).floor().clamp(0.0, (classes - 1) as f64) as u8;
         Self { rows: per_run, len, class: log.iter().map(class).collect() }
-    }
-
-    /// Writes `of[class]` of each of the elements `range` to `out`.
-    pub(super) fn fill(&self, range: &Range<usize>, of: &[u8; MAX_CLASSES], out: &mut [u8]) {
-        let mut at = range.start;
-        let mut rest = out;
-        while !rest.is_empty() {
-            let run = at / self.len;
-            let count = ((run + 1).saturating_mul(self.len) - at).min(rest.len());
-            let (own, others) = rest.split_at_mut(count);
-            own.fill(self.class.get(run).map_or(0, |&c| of[usize::from(c)]));
-            (at, rest) = (at + count, others);
-        }
     }
 }

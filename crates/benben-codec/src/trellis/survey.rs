@@ -18,7 +18,7 @@ struct Level {
 /// Counts and sums of some segments.
 #[derive(Debug, Clone)]
 pub(super) struct Survey {
-    /// Symbols of table `class * T + t`, classes those of [`Runs`](super::runs::Runs).
+    /// Symbols of table `class * T + t`, classes those that [`Cells`](super::cells::Cells) fills in.
     pub(super) counts: Vec<[u64; 256]>,
     /// Elements seen.
     pub(super) items: u64,

@@ -12,6 +12,7 @@
 
 #![allow(unsafe_code, reason = "a function compiled for AVX-512 is called where that has been detected")]
 
+use super::MAX_CLASSES;
 use super::codebook::zigzag;
 
 /// Lanes of a chunk, as in the entropy coder.
@@ -28,8 +29,11 @@ pub(super) struct Costs {
     /// Value of k + 128 in each codebook, in steps.
     pub(super) levels: [[f32; 256]; 2],
     /// lambda * bits of k + 128, by class and by state; without `states`, by class and codebook (0 and 1).
-    pub(super) bits: Vec<[[f32; 256]; 8]>,
+    pub(super) bits: Box<Bits>,
 }
+
+/// Costs of k + 128 by class and state.
+pub(super) type Bits = [[[f32; 256]; 8]; MAX_CLASSES];
 
 /// Finds the symbols of `x`, in steps, |x| at most [`REACH`](super::codebook::REACH); element `i` belongs to lane
 /// `i mod 32`, and all lanes start in state 0. `weights` multiply the squared errors (empty: all 1). `classes` are
@@ -116,6 +120,8 @@ fn run<const STATES: bool, const ZERO: bool>(
     symbols: &mut [u8],
 ) {
     let steps = x.len().div_ceil(LANES);
+    let bits = costs.bits.as_flattened().as_flattened();
+    let Ok(bits) = <&[f32; MAX_CLASSES * 8 * 256]>::try_from(bits) else { return };
     // Bit s: which way led to state s; bit 8 + s: which candidate of that branch.
     let mut survivors = vec![[0u16; LANES]; steps];
     let mut total = [[1e30f32; LANES]; 8];
@@ -129,16 +135,9 @@ fn run<const STATES: bool, const ZERO: bool>(
         if let Some(w) = weights.get(step * LANES..step * LANES + x.len()) {
             weight[..w.len()].copy_from_slice(w);
         }
-        let class = classes.first().copied().unwrap_or(0);
-        if classes.iter().all(|&c| c == class) {
-            let bits = &costs.bits[usize::from(class)];
-            weigh::<STATES, ZERO>(&costs.levels, |_| bits, &own, &weight, &mut branches);
-        } else {
-            let mut each = [class; LANES];
-            each[..classes.len()].copy_from_slice(classes);
-            let bits = |lane: usize| &costs.bits[usize::from(each[lane])];
-            weigh::<STATES, ZERO>(&costs.levels, bits, &own, &weight, &mut branches);
-        }
+        let mut first = [0; LANES];
+        first.iter_mut().zip(classes).for_each(|(f, &c)| *f = usize::from(c) * 8 * 256);
+        weigh::<STATES, ZERO>(&costs.levels, bits, &first, &own, &weight, &mut branches);
         total = join::<STATES>(&total, &branches, survivors);
         if step % REBASE == 0 {
             let base = total[0];
@@ -152,9 +151,10 @@ fn run<const STATES: bool, const ZERO: bool>(
 
 /// Costs of the branches out of each state (of each codebook).
 #[inline(always)]
-fn weigh<'a, const STATES: bool, const ZERO: bool>(
+fn weigh<const STATES: bool, const ZERO: bool>(
     levels: &[[f32; 256]; 2],
-    bits: impl Fn(usize) -> &'a [[f32; 256]; 8],
+    bits: &[f32; MAX_CLASSES * 8 * 256],
+    first: &[usize; LANES],
     x: &[f32; LANES],
     weight: &[f32; LANES],
     branches: &mut Branches,
@@ -181,9 +181,10 @@ fn weigh<'a, const STATES: bool, const ZERO: bool>(
         while state < if STATES { 8 } else { 2 } {
             let mut rate = [[0f32; LANES]; 2];
             for lane in 0..LANES {
-                let bits = &bits(lane)[state];
-                rate[0][lane] = bits[index(k[0][lane])];
-                rate[1][lane] = bits[index(k[1][lane])];
+                // The mask says that the index is in the array, which it is for every class.
+                let at = first[lane] + state * 256;
+                rate[0][lane] = bits[(at + index(k[0][lane])) & (bits.len() - 1)];
+                rate[1][lane] = bits[(at + index(k[1][lane])) & (bits.len() - 1)];
             }
             let (cost, other) = (&mut branches.cost[state][parity], &mut branches.other[state][parity]);
             for lane in 0..LANES {
@@ -266,7 +267,12 @@ mod tests {
         });
         let mut other: [[f32; 256]; 8] = bits;
         other.iter_mut().flatten().for_each(|b| *b *= 0.5);
-        Costs { zero, states, levels: Shifts::default().levels(zero), bits: vec![bits, other] }
+        Costs {
+            zero,
+            states,
+            levels: Shifts::default().levels(zero),
+            bits: Box::new(std::array::from_fn(|i| if i == 0 { bits } else { other })),
+        }
     }
 
     /// Cost of a lane's path, by the definition.

@@ -3,7 +3,8 @@
 use super::chunks::{byte_leaf, four, symbol_leaf, symbols};
 use super::leaves::{Scalar, floats, raw_bytes, raw_float, raw_integer, raw_palette, scalar};
 use super::patch::Parts;
-use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
+use super::trellis_leaves::{Path, trellis};
+use super::vector_leaves::{Pulses, Pvq, Stage, Ternary, pulses, pvq, rvq, ternary};
 use super::{Tensor, noise, origin, pack, pack_with, peaked};
 use benben::{Dtype, Result};
 use benben_format::{Chunk, EncodedLeaf, Expr, Mode, Writer};
@@ -20,6 +21,7 @@ pub(crate) fn packs() -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("raw-palette", raw_palette_pack()?),
         ("raw-float", raw_float_pack()?),
         ("scalar", scalar_pack()?),
+        ("trellis", trellis_pack()?),
         ("pvq", pvq_pack()?),
         ("rvq", rvq_pack()?),
         ("ternary", ternary_pack()?),
@@ -160,6 +162,68 @@ fn scalar_pack() -> Result<Vec<u8>> {
     ])
 }
 
+fn trellis_pack() -> Result<Vec<u8>> {
+    let long: Vec<i32> = (0..3000).map(peaked).collect();
+    let sparse: Vec<i32> =
+        (0..3000).map(|i| if noise(i).is_multiple_of(3) { peaked(i) / 2 } else { 0 }).collect();
+    let unions = Path {
+        shape: &[3000],
+        step: 0.0625,
+        zero: false,
+        states: false,
+        shifts: [&[], &[]],
+        integers: &long,
+        classes: &[],
+        of_columns: &[],
+        run: 1,
+        columns: 3000,
+        exceptions: &[],
+        chunk: 1 << 18,
+    };
+    let states = Path {
+        shape: &[20, 5, 30],
+        step: 0.3,
+        zero: true,
+        states: true,
+        shifts: [&[-9, 4, 0, 127, -128], &[16, -16]],
+        integers: &sparse,
+        classes: &[0, 1, 1, 0, 1, 0, 0],
+        of_columns: &[],
+        run: 3,
+        columns: 150,
+        exceptions: &[(0, 0x7f7f_ffff), (1, 0xc2c8_0000), (1025, 0x8000_0000), (2999, 1)],
+        chunk: 1024,
+    };
+    let same = Path {
+        // A chunk of one symbol throughout, whose path moves all the same.
+        integers: &[-1; 600],
+        shape: &[6, 100],
+        columns: 100,
+        shifts: [&[8], &[]],
+        chunk: 256,
+        ..unions
+    };
+    let wide: Vec<i32> = (0..96).map(|i| if i % 2 == 0 { 127 - i } else { i - 128 }).collect();
+    let wide = Path { integers: &wide, shape: &[96], columns: 96, zero: true, ..unions };
+    let halves: Vec<u8> = (0..60).map(|column| u8::from(column % 7 > 2) + u8::from(column > 40)).collect();
+    let both = Path {
+        shape: &[50, 60],
+        classes: &[0, 2, 1, 0, 1, 2, 2],
+        of_columns: &halves,
+        run: 8,
+        columns: 60,
+        shifts: [&[3, 2], &[-1]],
+        ..unions
+    };
+    pack([
+        leaf("both", Dtype::F32, &[50, 60], trellis(&both)?),
+        leaf("unions", Dtype::F32, &[3000], trellis(&unions)?),
+        leaf("states", Dtype::F32, &[20, 5, 30], trellis(&states)?),
+        leaf("as-f16", Dtype::F16, &[6, 100], trellis(&same)?),
+        leaf("wide", Dtype::F32, &[96], trellis(&wide)?),
+    ])
+}
+
 fn pvq_pack() -> Result<Vec<u8>> {
     let mut p = Pvq {
         shape: &[13, 50],
@@ -191,10 +255,32 @@ fn pvq_pack() -> Result<Vec<u8>> {
     q.groups = &coded;
     let zeros = Pvq { shape: &[40], groups: &[(0, 0, 0); 5], classes: &[], bands: &[], head_bits: 0, ..q };
     let zeros = Pvq { dim: 8, ..zeros };
+    // 3,000 integers in 429 groups, the last cut; every fifth run is loud.
+    let classes: Vec<u8> = (0..143).map(|run| u8::from(run % 5 == 0)).collect();
+    let integer = |i: u64| match classes[i as usize / 21] {
+        0 => (noise(i) % 7 * (noise(i + 5000) % 2)) as i32 - 2,
+        _ => (noise(i) % 255) as i32 - 127,
+    };
+    let integers: Vec<i32> = (0..3000).map(integer).collect();
+    let loud = Pulses {
+        shape: &[30, 100],
+        dim: 7,
+        step: 0.75,
+        shifts: &[-30, 12, 0, 127, -128],
+        integers: &integers,
+        classes: &classes,
+        tabled: true,
+        run: 3,
+        chunk: 700,
+    };
+    let few = Pulses { shape: &[5], shifts: &[], integers: &[-128, 0, 1, -1, 127], classes: &[], ..loud };
+    let few = Pulses { tabled: false, run: 1, ..few };
     pack([
         leaf("heads", Dtype::F32, &[13, 50], first),
         leaf("tails", Dtype::F32, &[82, 3], pvq(&q)?),
         leaf("zeros", Dtype::F32, &[40], pvq(&zeros)?),
+        leaf("pulses", Dtype::F32, &[30, 100], pulses(&loud)?),
+        leaf("few-pulses", Dtype::F32, &[5], pulses(&few)?),
     ])
 }
 
@@ -214,8 +300,14 @@ fn rvq_pack() -> Result<Vec<u8>> {
     // One group of three stages over vectors of 4 that cross rows; 225 elements, the last vector cut.
     let books = [codewords(1, 16, 4, 100), codewords(2, 5, 4, 40), codewords(3, 1, 4, 1 << 23)];
     let codes = [symbols(1, 57, 16), symbols(2, 57, 5), symbols(3, 57, 1)];
-    let stage =
-        |i: usize, step, rice, tabled| Stage { step, rice, words: &books[i], tabled, symbols: &codes[i] };
+    let stage = |i: usize, step, rice, tabled| Stage {
+        step,
+        rice,
+        words: &books[i],
+        noise: None,
+        tabled,
+        symbols: &codes[i],
+    };
     let stages =
         [stage(0, 0.01, [4, 6], true), stage(1, 0.003, [0, 5], false), stage(2, 1e-9, [20, 24], false)];
     let one = rvq(&[15, 15], 4, 1, &stages)?;
@@ -224,10 +316,34 @@ fn rvq_pack() -> Result<Vec<u8>> {
     let books: Vec<_> = (0..6).map(|s| codewords(10 + s, 8, 2, 30)).collect();
     let codes: Vec<_> = (0..6).map(|s| symbols(10 + s, counts[s as usize / 2], 8)).collect();
     let stages: Vec<Stage<'_>> = (0..6)
-        .map(|s| Stage { step: 0.25, rice: [2, 4], words: &books[s], tabled: s % 2 == 0, symbols: &codes[s] })
+        .map(|s| Stage {
+            step: 0.25,
+            rice: [2, 4],
+            words: &books[s],
+            noise: None,
+            tabled: s % 2 == 0,
+            symbols: &codes[s],
+        })
         .collect();
     let grouped = rvq(&[3, 4, 14], 2, 3, &stages)?;
-    pack([leaf("one-group", Dtype::F32, &[15, 15], one), leaf("groups", Dtype::F32, &[3, 4, 14], grouped)])
+    // Two stages that map noise: one of 200 words by small integers, one of 3 by integers whose sums f32 rounds.
+    let maps = [codewords(20, 4, 4, 30), codewords(21, 4, 4, 1 << 23)];
+    let codes = [symbols(20, 57, 200), symbols(21, 57, 3)];
+    let stage = |i: usize, step, rice, noise, tabled| Stage {
+        step,
+        rice,
+        words: &maps[i],
+        noise: Some(noise),
+        tabled,
+        symbols: &codes[i],
+    };
+    let stages = [stage(0, 1e-4, [0, 5], (300, 200), true), stage(1, 1e-12, [0, 24], (u64::MAX, 3), false)];
+    let mapped = rvq(&[15, 15], 4, 1, &stages)?;
+    pack([
+        leaf("one-group", Dtype::F32, &[15, 15], one),
+        leaf("groups", Dtype::F32, &[3, 4, 14], grouped),
+        leaf("mapped", Dtype::F32, &[15, 15], mapped),
+    ])
 }
 
 fn ternary_pack() -> Result<Vec<u8>> {

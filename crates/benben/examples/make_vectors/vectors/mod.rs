@@ -7,6 +7,7 @@ mod chunks;
 mod good;
 mod leaves;
 mod patch;
+mod trellis_leaves;
 mod vector_leaves;
 mod wrong;
 mod wrong_codecs;

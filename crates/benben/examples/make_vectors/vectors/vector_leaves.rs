@@ -9,7 +9,7 @@ use ciborium::cbor;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// What a `pvq` leaf is made of.
+/// What a `pvq` leaf of numbered points is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Pvq<'a> {
     pub(crate) shape: &'a [u64],
@@ -81,7 +81,7 @@ pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
     }
     side.tables(&gains)?;
     side.tables(&heads)?;
-    let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim}))?;
+    let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim, "form" => "numbered"}))?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(p.bands, &Model::none(), CHUNK)?);
     let model = Model::by_rows(&gains, p.bands, p.run as u64);
@@ -107,12 +107,51 @@ pub(crate) fn pvq(p: &Pvq<'_>) -> Result<EncodedLeaf> {
     Ok(leaf)
 }
 
+/// What a `pvq` leaf of pulses is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Pulses<'a> {
+    pub(crate) shape: &'a [u64],
+    pub(crate) dim: u8,
+    pub(crate) step: f32,
+    pub(crate) shifts: &'a [i8],
+    pub(crate) integers: &'a [i32],
+    /// Class of each run of `run` groups, none for one table.
+    pub(crate) classes: &'a [u8],
+    /// Whether classes have a table.
+    pub(crate) tabled: bool,
+    pub(crate) run: usize,
+    pub(crate) chunk: u32,
+}
+
+pub(crate) fn pulses(p: &Pulses<'_>) -> Result<EncodedLeaf> {
+    let symbols: Vec<u8> = p.integers.iter().map(|&q| zigzag(q) as u8).collect();
+    let run = p.run * usize::from(p.dim);
+    let of_pulses = tables(&symbols, p.classes, run.max(1));
+    let of_classes = if p.tabled { vec![table(p.classes.iter().copied())] } else { Vec::new() };
+    let mut side = SideWriter::new();
+    side.f32(p.step);
+    side.varint(p.run as u64);
+    side.u8(p.shifts.len() as u8);
+    p.shifts.iter().for_each(|s| side.u8(s.cast_unsigned()));
+    side.tables(&of_classes)?;
+    side.tables(&of_pulses)?;
+    let mut leaf = leaf("pvq", Dtype::F32, p.shape, cbor!({"dim" => p.dim, "form" => "pulses"}))?;
+    push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
+    push(&mut leaf, encode_symbols(p.classes, &Model::by_rows(&of_classes, &[], 1), p.chunk)?);
+    let model = Model::by_rows(&of_pulses, p.classes, run.max(1) as u64);
+    push(&mut leaf, encode_symbols(&symbols, &model, p.chunk)?);
+    Ok(leaf)
+}
+
 /// One codebook of an `rvq` leaf: step, the two Rice parameters, sorted codewords, and whether symbols have a table.
 #[derive(Clone, Copy)]
 pub(crate) struct Stage<'a> {
     pub(crate) step: f32,
     pub(crate) rice: [u32; 2],
+    /// Sorted codewords; rows of the map where there is `noise`.
     pub(crate) words: &'a [Vec<i32>],
+    /// Seed and number of codewords of a mapped codebook.
+    pub(crate) noise: Option<(u64, u8)>,
     pub(crate) tabled: bool,
     /// Symbols of its group's vectors.
     pub(crate) symbols: &'a [u8],
@@ -132,15 +171,20 @@ fn put_rice(bits: &mut BitWriter<'_>, value: u32, r: u32) {
 pub(crate) fn rvq(shape: &[u64], dim: u8, groups: u16, stages: &[Stage<'_>]) -> Result<EncodedLeaf> {
     let (mut side, mut models) = (SideWriter::new(), Vec::new());
     for stage in stages {
-        side.u8((stage.words.len() - 1) as u8);
+        let size = stage.noise.map_or(stage.words.len(), |n| n.1.into());
+        side.u8((size - 1) as u8);
         side.f32(stage.step);
-        stage.rice.iter().for_each(|&r| side.u8(r as u8));
+        match stage.noise {
+            None => side.u8(stage.rice[0] as u8),
+            Some((seed, _)) => side.varint(seed),
+        }
+        side.u8(stage.rice[1] as u8);
         let mut bytes = Vec::new();
         let mut bits = BitWriter::new(&mut bytes);
         for (w, word) in stage.words.iter().enumerate() {
             for (i, &entry) in word.iter().enumerate() {
                 match w.checked_sub(1) {
-                    Some(before) if i == 0 => {
+                    Some(before) if i == 0 && stage.noise.is_none() => {
                         put_rice(&mut bits, entry.abs_diff(stage.words[before][0]), stage.rice[0]);
                     }
                     _ => put_rice(&mut bits, zigzag(entry), stage.rice[1]),
@@ -154,7 +198,11 @@ pub(crate) fn rvq(shape: &[u64], dim: u8, groups: u16, stages: &[Stage<'_>]) -> 
         models.push(tables);
     }
     let per_group = stages.len() / usize::from(groups);
-    let params = cbor!({"dim" => dim, "groups" => groups, "stages" => per_group as u64});
+    let params = if stages.iter().any(|s| s.noise.is_some()) {
+        cbor!({"dim" => dim, "groups" => groups, "stages" => per_group as u64, "mapped" => true})
+    } else {
+        cbor!({"dim" => dim, "groups" => groups, "stages" => per_group as u64})
+    };
     let mut leaf = leaf("rvq", Dtype::F32, shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     for (stage, tables) in stages.iter().zip(&models) {

@@ -2,7 +2,7 @@
 
 use super::leaves::{floats, raw_bytes};
 use super::patch::Parts;
-use super::wrong_codecs::{raw, scalars, vectors};
+use super::wrong_codecs::{raw, scalars, trellises, vectors};
 use super::wrong_payloads::{chunks, tables};
 use super::{MustFail, Tensor, pack};
 use benben::{Dtype, Result};
@@ -14,8 +14,17 @@ const COMPATIBILITY: &str = "Compatibility";
 
 /// Every case.
 pub(crate) fn packs() -> Result<Vec<MustFail>> {
-    let groups =
-        [nodes()?, references()?, chunks()?, tables()?, raw()?, scalars()?, vectors()?, container()?];
+    let groups = [
+        nodes()?,
+        references()?,
+        chunks()?,
+        tables()?,
+        raw()?,
+        scalars()?,
+        trellises()?,
+        vectors()?,
+        container()?,
+    ];
     Ok(groups.into_iter().flatten().collect())
 }
 
@@ -55,7 +64,7 @@ fn container() -> Result<Vec<MustFail>> {
             "codec-unknown",
             COMPATIBILITY,
             "a codec that is not known",
-            edited(&|p| p.set(expr, "node", "trellis"))?,
+            edited(&|p| p.set(expr, "node", "lattice"))?,
         ),
         read(
             "codec-version",

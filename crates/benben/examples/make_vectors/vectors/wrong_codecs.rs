@@ -2,11 +2,12 @@
 
 use super::MustFail;
 use super::leaves::{Params, leaf, push, raw_integer, raw_palette, table};
-use super::vector_leaves::{Pvq, Stage, Ternary, pvq, rvq, ternary};
+use super::trellis_leaves::{Path, trellis};
+use super::vector_leaves::{Pulses, Pvq, Stage, Ternary, pulses, pvq, rvq, ternary};
 use super::wrong::{CORRUPTION, of_leaf, read};
 use benben::codec::entropy::{Model, SideWriter, encode_bytes, encode_symbols, encode_words};
-use benben::{Dtype, Result};
-use benben_format::{Chunk, StreamSpec};
+use benben::{Dtype, Error, Result};
+use benben_format::{Chunk, EncodedLeaf, StreamSpec};
 use ciborium::cbor;
 
 fn symbols_of(values: &[u8]) -> Result<(StreamSpec, Vec<Chunk<'static>>)> {
@@ -149,6 +150,108 @@ pub(super) fn scalars() -> Result<Vec<MustFail>> {
     ])
 }
 
+/// Leaves of codec `trellis` that contradict themselves.
+pub(super) fn trellises() -> Result<Vec<MustFail>> {
+    let p = Path {
+        shape: &[2, 2],
+        step: 1.0,
+        zero: false,
+        states: false,
+        shifts: [&[3], &[]],
+        integers: &[1, 0, -1, 0],
+        classes: &[],
+        of_columns: &[],
+        run: 1,
+        columns: 2,
+        exceptions: &[(1, 0x4000_0000)],
+        chunk: 1 << 18,
+    };
+    let case = |name, why, p: &Path<'_>| -> Result<MustFail> {
+        Ok(read(name, CORRUPTION, why, of_leaf(trellis(p)?)?))
+    };
+    let with = |name, why, change: &dyn Fn(&mut EncodedLeaf) -> Result<()>| -> Result<MustFail> {
+        let mut broken = trellis(&p)?;
+        change(&mut broken)?;
+        Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+    };
+    let with_params = |name, why, params: Params| {
+        let params = params.map_err(|e| Error::invalid(e.to_string()))?;
+        with(name, why, &|leaf| {
+            leaf.spec.params = params.clone();
+            Ok(())
+        })
+    };
+    let side = |counts: [u64; 2], tables: usize| -> Result<Vec<Chunk<'static>>> {
+        let mut side = SideWriter::new();
+        for count in counts {
+            side.varint(count);
+            (0..count).for_each(|_| side.u8(1));
+        }
+        side.tables(&vec![table([0, 1, 2]); tables])?;
+        Ok(encode_bytes(&side.into_bytes(), 1, 1 << 18)?.1)
+    };
+    let with_side = |name, why, counts, tables| {
+        with(name, why, &|leaf| {
+            leaf.chunks[0] = side(counts, tables)?;
+            let items = leaf.chunks[0].iter().map(|c| c.bytes.len() as u64).sum();
+            leaf.spec.streams[0].items = items;
+            leaf.spec.streams[0].chunk_items = leaf.spec.streams[0].chunk_items.max(items as u32);
+            Ok(())
+        })
+    };
+    let many: Vec<(u64, u64)> = (0..17).map(|i| (i, 0)).collect();
+    Ok(vec![
+        case("trellis-step-0", "a step of 0", &Path { step: 0.0, ..p })?,
+        case("trellis-step-large", "a step of 2^120", &Path { step: 2f32.powi(120), ..p })?,
+        case("trellis-classes", "classes where there is one", &Path { classes: &[0, 0], ..p })?,
+        with_params(
+            "trellis-states",
+            "no word on states",
+            cbor!({"step" => 1.0, "run" => 1, "columns" => 1, "zero" => false}),
+        )?,
+        with_params(
+            "trellis-run-0",
+            "runs of no rows",
+            cbor!({"step" => 1.0, "run" => 0, "columns" => 1, "zero" => false, "states" => false}),
+        )?,
+        with_params(
+            "trellis-columns-0",
+            "no class of columns",
+            cbor!({"step" => 1.0, "run" => 1, "columns" => 0, "zero" => false, "states" => false}),
+        )?,
+        with_params(
+            "trellis-columns-2",
+            "two classes of columns, tables for one",
+            cbor!({"step" => 1.0, "run" => 1, "columns" => 2, "zero" => false, "states" => false}),
+        )?,
+        case(
+            "trellis-column",
+            "a class for each of two columns, where there are three",
+            &Path { shape: &[1, 3], integers: &[1, 0, -1], of_columns: &[0, 1], ..p },
+        )?,
+        with_side("trellis-shifts-16", "16 shifts", [16, 0], 2)?,
+        with_side("trellis-tables-3", "three tables for two codebooks", [0, 0], 3)?,
+        with_side("trellis-tables-0", "no table", [0, 0], 0)?,
+        case("trellis-exceptions", "more exceptions than allowed", &Path { exceptions: &many, ..p })?,
+        case(
+            "trellis-positions",
+            "positions that do not rise",
+            &Path { exceptions: &[(2, 0), (2, 0)], ..p },
+        )?,
+        case("trellis-position-4", "an exception past the end", &Path { exceptions: &[(4, 0)], ..p })?,
+        case(
+            "trellis-exception-nan",
+            "an exception that is no number",
+            &Path { exceptions: &[(0, 0x7fc0_0000)], ..p },
+        )?,
+        case(
+            "trellis-exception-large",
+            "an exception of 33 bits",
+            &Path { exceptions: &[(0, 1 << 32)], ..p },
+        )?,
+    ])
+}
+
 /// Leaves of codecs `pvq`, `rvq` and `ternary` that contradict themselves.
 pub(super) fn vectors() -> Result<Vec<MustFail>> {
     let p = Pvq {
@@ -171,16 +274,51 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     tails.chunks[5] = Vec::new();
     tails.spec.streams[5].items = 0;
     let mut dim = pvq(&p)?;
-    dim.spec.params = cbor!({"dim" => 33}).map_err(|e| benben::Error::invalid(e.to_string()))?;
+    let params = |params: Params| params.map_err(|e| Error::invalid(e.to_string()));
+    dim.spec.params = params(cbor!({"dim" => 33, "form" => "numbered"}))?;
+    let mut form = pvq(&p)?;
+    form.spec.params = params(cbor!({"dim" => 2, "form" => "counted"}))?;
+    let loud = Pulses {
+        shape: &[4],
+        dim: 2,
+        step: 0.5,
+        shifts: &[],
+        integers: &[1, 0, 3, -2],
+        classes: &[0, 1],
+        tabled: false,
+        run: 1,
+        chunk: 1 << 16,
+    };
+    let mut class = pulses(&loud)?;
+    class.chunks[1] = symbols_of(&[0, 2])?.1;
+    let mut runs = pulses(&loud)?;
+    runs.chunks[1] = symbols_of(&[0])?.1;
+    runs.spec.streams[1].items = 1;
+    let silent = Pulses { step: 0.0, ..loud };
+    let shifted = Pulses { shifts: &[0; 16], ..loud };
+    let endless = Pulses { run: 0, classes: &[], ..loud };
 
     let book = [vec![-3, 1], vec![2, 0]];
-    let stage = Stage { step: 0.5, rice: [2, 1], words: &book, tabled: false, symbols: &[1, 2] };
+    let stage = Stage { step: 0.5, rice: [2, 1], words: &book, noise: None, tabled: false, symbols: &[1, 2] };
     let good = Stage { symbols: &[1, 0], ..stage };
     let mut extra = rvq(&[4], 2, 1, &[good])?;
     push(&mut extra, symbols_of(&[0, 0])?);
     let zero = Stage { step: 0.0, ..good };
     let entry = [vec![0, (1 << 23) + 1], vec![2, 0]];
-    let large = Stage { step: 0.5, rice: [2, 20], words: &entry, tabled: false, symbols: &[1, 0] };
+    let large = Stage { rice: [2, 20], words: &entry, ..good };
+    let endless = Stage { step: f32::MAX, ..good };
+    let mut heavy = rvq(&[4], 2, 1, &[good])?;
+    // One byte more than codebooks of one stage of two vectors of two elements may take.
+    let (spec, chunks) = encode_bytes(&[0; 67], 1, 1 << 18)?;
+    (heavy.spec.streams[0], heavy.chunks[0]) = (spec, chunks);
+    let mapped = Stage { noise: Some((0, 2)), ..good };
+    let mut seed = rvq(&[4], 2, 1, &[mapped])?;
+    let mut form = rvq(&[4], 2, 1, &[mapped])?;
+    form.spec.params = cbor!({"dim" => 2, "groups" => 1, "stages" => 1, "mapped" => 1})
+        .map_err(|e| benben::Error::invalid(e.to_string()))?;
+    // The seed in one byte more than it needs.
+    let (spec, chunks) = encode_bytes(&[1, 0, 0, 0, 0x3f, 0x80, 0, 1, 0x9b, 1, 0], 1, 1 << 18)?;
+    (seed.spec.streams[0], seed.chunks[0]) = (spec, chunks);
 
     let t = Ternary {
         shape: &[2, 3],
@@ -217,10 +355,20 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("pvq-head", CORRUPTION, "a head where there are none", of_leaf(head)?),
         read("pvq-tails", CORRUPTION, "tails past the last word", of_leaf(tails)?),
         read("pvq-dim", CORRUPTION, "groups of 33", of_leaf(dim)?),
+        read("pvq-form", CORRUPTION, "a form that there is not", of_leaf(form)?),
+        read("pvq-pulse-class", CORRUPTION, "a class without a table of pulses", of_leaf(class)?),
+        read("pvq-pulse-classes", CORRUPTION, "a run without a class", of_leaf(runs)?),
+        read("pvq-pulse-step", CORRUPTION, "a step of 0", of_leaf(pulses(&silent)?)?),
+        read("pvq-pulse-shifts", CORRUPTION, "16 shifts", of_leaf(pulses(&shifted)?)?),
+        read("pvq-pulse-run", CORRUPTION, "runs of no groups", of_leaf(pulses(&endless)?)?),
         read("rvq-symbol", CORRUPTION, "a symbol without a codeword", of_leaf(rvq(&[4], 2, 1, &[stage])?)?),
         read("rvq-stream", CORRUPTION, "a stream too many", of_leaf(extra)?),
         read("rvq-step", CORRUPTION, "a step of 0", of_leaf(rvq(&[4], 2, 1, &[zero])?)?),
         read("rvq-entry", CORRUPTION, "an entry above 2^23", of_leaf(rvq(&[4], 2, 1, &[large])?)?),
+        read("rvq-range", CORRUPTION, "a codeword that is infinite", of_leaf(rvq(&[4], 2, 1, &[endless])?)?),
+        read("rvq-side", CORRUPTION, "more side information than two vectors warrant", of_leaf(heavy)?),
+        read("rvq-seed", CORRUPTION, "a seed with a needless byte", of_leaf(seed)?),
+        read("rvq-mapped", CORRUPTION, "a form that is no truth value", of_leaf(form)?),
         read("ternary-trit", CORRUPTION, "a trit of 3", of_leaf(ternary(&t, false)?)?),
         read("ternary-unit", CORRUPTION, "a unit of 0", of_leaf(ternary(&unit, false)?)?),
         read("ternary-start", CORRUPTION, "a block that begins past the codewords", of_leaf(over_end)?),
