@@ -170,8 +170,9 @@ impl Method {
                 Ok((Expr::Leaf(leaf), Fit { bits_per_weight, relative_mse: 0.0 }))
             }
             Codec::Scalar => {
-                let max_classes = self.classes.map_or(scalar::MAX_CLASSES, usize::from);
-                leaf(scalar::encode(values, shape, &scalar::Settings { target, max_classes })?)
+                let usual = scalar::Settings::new(target);
+                let max_classes = self.classes.map_or(usual.max_classes, usize::from);
+                leaf(scalar::encode(values, shape, &scalar::Settings { max_classes, ..usual })?)
             }
             Codec::Trellis => {
                 let usual = trellis::Settings::new(target);

@@ -1,128 +1,224 @@
-//! Finds the step that meets a target.
+//! Passes over the sample, then over the tensor, until the target is met.
 
-use super::survey::{Plan, Runs, Survey};
-use crate::Target;
+use super::coding::{Coding, Seen, Whole, most};
+use super::plan::Plan;
+use super::survey::Cells;
+use super::tensor::Tensor;
+use super::{MAX_LOW_BITS, largest as largest_value};
+use crate::bands::trim;
+use crate::dial::Goal;
+use crate::entropy::{CHUNK_ITEMS, SideWriter, Table, estimate_symbols_bytes};
+use crate::estimate::{class_bits, entropy_bits, span, table_bits};
+use crate::exceptions;
 use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
+use benben_format::{Error, Result};
 
-/// A step, and what it costs.
-#[derive(Debug, Clone)]
-pub(super) struct Choice {
-    pub(super) step: f32,
-    pub(super) low_bits: u8,
-    pub(super) survey: Survey,
-    pub(super) plan: Plan,
+/// Passes over the whole tensor, at most.
+const TRIES: usize = 6;
+/// Passes after these, where no leaf has met the target.
+const MORE: usize = 6;
+/// Steps tried on the sample, at most.
+const TURNS: usize = 8;
+/// Rounds of the search.
+const ROUNDS: usize = 3;
+
+/// What [`finish`] hands to the writer.
+pub(super) struct Made {
+    pub(super) coding: Coding,
+    pub(super) tables: Vec<Table>,
+    pub(super) symbols: Vec<u8>,
 }
 
-/// Steps are tried until the target is met this closely.
-const TOLERANCE: f64 = 0.002;
-const MOST_TRIES: usize = 24;
-
-/// Weights of one tensor with what every step needs to know of them.
-pub(super) struct Weights<'a> {
-    values: &'a [f32],
-    pub(super) runs: &'a Runs,
-    energy: f64,
-    largest: f32,
+/// `rule` at the step, low bits and limit that `dial`, twice the logarithm of a step, stands for within the format's
+/// bounds.
+fn at(tensor: &Tensor<'_>, rule: &Coding, dial: f64) -> Coding {
+    let largest = f64::from(tensor.largest);
+    let least = if largest / (dial / 2.0).exp2() > f64::from(most(MAX_LOW_BITS)) {
+        tensor.least_step(MAX_LOW_BITS)
+    } else {
+        0.0
+    };
+    // A step beyond twice the largest weight says nothing more.
+    let step = (dial / 2.0).exp2().clamp(least, (2.0 * largest).max(least));
+    let step = (step as f32).clamp(f32::from_bits(1), f32::MAX / 130.0);
+    let n = tensor.values.len().max(1) as f64;
+    let allowed = exceptions::limit(tensor.values.len() as u64);
+    let spread = f64::from(step) / (tensor.energy / n).sqrt();
+    let mut best: Option<(f64, u8)> = None;
+    for low_bits in 0..=MAX_LOW_BITS {
+        let most = most(low_bits);
+        if !largest_value(step, low_bits).is_finite() {
+            break;
+        }
+        let beyond = tensor.beyond(f64::from(most) * f64::from(step));
+        // What the slope of the density within 2^low_bits steps would save, and a little for decoding one stream.
+        let lost =
+            if low_bits == 0 { 0.0 } else { 0.002 + 0.06 * (spread * f64::from(1u32 << low_bits)).powi(2) };
+        let mut cost = beyond as f64 / n * exception_bits(n) + lost;
+        if beyond > allowed {
+            // All else before this: the weights beyond would be cut off.
+            cost = 1e9 * beyond as f64;
+        }
+        if best.is_none_or(|b| cost < b.0) {
+            best = Some((cost, low_bits));
+        }
+        if beyond == 0 {
+            break;
+        }
+    }
+    let low_bits = best.map_or(0, |b| b.1);
+    let most = most(low_bits);
+    let kept = tensor.beyond(f64::from(most) * f64::from(step)) <= allowed;
+    let limit = if kept { most } else { f32::INFINITY };
+    Coding { step, low_bits, limit, ..rule.clone() }
 }
 
-impl<'a> Weights<'a> {
-    pub(super) fn new(values: &'a [f32], runs: &'a Runs) -> Self {
-        let energy = crate::squared_error(values, &vec![0.0; values.len()]).1;
-        let largest = values.iter().fold(0f32, |m, x| m.max(x.abs()));
-        Self { values, runs, energy, largest }
-    }
+/// Bits of a position and a value.
+fn exception_bits(n: f64) -> f64 {
+    33.0 + n.log2()
+}
 
-    fn rms(&self) -> f64 {
-        (self.energy / self.values.len().max(1) as f64).sqrt()
+/// Bits of the leaf besides symbols and tables.
+fn fixed_bits(tensor: &Tensor<'_>, coding: &Coding) -> f64 {
+    let n = tensor.values.len() as f64;
+    let chunks = tensor.values.len().div_ceil(CHUNK_ITEMS as usize);
+    let Coding { plan, low_bits, .. } = coding;
+    let mut bytes = SEGMENT_ENTRY + (chunks + 1) * CHUNK_ENTRY + 1 + coding.centroids.len();
+    let mut bits = 0.0;
+    if *low_bits > 0 {
+        bytes += chunks * (CHUNK_ENTRY + 1);
+        bits += n * f64::from(*low_bits);
     }
-
-    /// Everything there is to know of step 2^`log_step`.
-    fn at(&self, log_step: f64) -> Choice {
-        // Integers stay below 2^22, so that f32 holds them and their centroids exactly; a step beyond the
-        // largest weight says nothing more, and no value may come out beyond f32.
-        let least = (self.largest / (1 << 22) as f32).max(f32::MIN_POSITIVE);
-        let most = (2.0 * self.largest).min(f32::MAX - self.largest).max(least);
-        let step = (log_step.exp2() as f32).clamp(least, most);
-        let spread = self.rms() / f64::from(step);
-        // With a spread of 12 to 24 the high part fits one byte and the low bits are as good as uniform.
-        let low_bits = (spread / 12.0).log2().floor().clamp(0.0, 16.0) as u8;
-        let survey = Survey::new(self.values, self.runs, step, low_bits);
-        let plan = survey.plan(self.runs, low_bits);
-        Choice { step, low_bits, survey, plan }
+    if plan.row_count > 1 {
+        bytes += CHUNK_ENTRY + 1;
+        bits += tensor.runs.class.len() as f64 * class_bits(plan.row_count);
     }
-
-    /// Expected bits for each weight, everything included.
-    pub(super) fn bits_per_weight(&self, choice: &Choice) -> f64 {
-        let chunks = self.values.len().div_ceil(crate::entropy::CHUNK_ITEMS as usize);
-        let streams = 1 + chunks * if choice.low_bits == 0 { 1 } else { 2 };
-        let fixed = SEGMENT_ENTRY + streams * CHUNK_ENTRY + 4 + choice.survey.centroids().len();
-        (choice.plan.bits + 8.0 * fixed as f64) / self.values.len().max(1) as f64
+    if plan.column_count > 1 {
+        bytes += CHUNK_ENTRY + 1;
+        bits += tensor.columns as f64 * class_bits(plan.column_count);
     }
-
-    fn relative_mse(&self, choice: &Choice) -> f64 {
-        choice.survey.squared_error() / self.energy
+    let exceptions = match coding.limit.is_finite() {
+        true => tensor.beyond(f64::from(coding.limit) * f64::from(coding.step)) as f64,
+        false => 0.0,
+    };
+    if exceptions > 0.0 {
+        bytes += 2 * CHUNK_ENTRY + 2;
+        bits += exceptions * exception_bits(n);
     }
+    bits + 8.0 * bytes as f64
+}
 
-    /// The step for `target`. Where the target is out of reach, the nearest that there is.
-    pub(super) fn fit(&self, target: Target) -> Choice {
-        if self.energy <= 0.0 {
-            return self.at(0.0);
+/// Tables of `counts`, and the bits of the tables and of all symbols.
+fn tables(counts: &[[u64; 256]]) -> Result<(Vec<Table>, f64)> {
+    let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(trim(c))).collect();
+    let mut side = SideWriter::new();
+    side.tables(&tables)?;
+    let bytes = side.into_bytes().len() as f64 + estimate_symbols_bytes(counts, &tables, CHUNK_ITEMS);
+    Ok((tables, 8.0 * bytes))
+}
+
+/// The step, and the rule by which integers are chosen, that meet the goal on a sample.
+///
+/// The rule follows from tables, which follow from the rule. At a fixed step that loop drifts for long at low rates; at
+/// a fixed rate it is at rest after two rounds: in each the rule stands still while the step is turned.
+pub(super) fn search(tensor: &Tensor<'_>, goal: Goal) -> Result<(f64, Coding)> {
+    let mut coding = Coding::plain(1.0, 0, most(0));
+    if tensor.energy <= 0.0 {
+        return Ok((0.0, coding));
+    }
+    let sample = tensor.sample();
+    let n = tensor.values.len() as f64;
+    // A Gaussian source: h - log2 step bits at high rates, and never a step far beyond its deviation.
+    let mut dial = (tensor.energy / n).log2() + (2.0 * (2.05 - goal.bits())).min(3.0);
+    let low = goal.bits() < 2.5;
+    let rounds = if low { ROUNDS } else { ROUNDS - 1 };
+    for round in 0..=rounds {
+        let slack = if round == rounds { 0.003 } else { 0.03 };
+        let turned = goal.turn(dial, TURNS, slack, |dial| {
+            let coding = at(tensor, &coding, dial);
+            let seen = coding.sample(tensor, &sample);
+            let cells = seen.counter.cells(sample.scale);
+            let (bits, error) = expected(tensor, &coding, &cells, &seen);
+            Ok((goal.score(bits / n, error / tensor.energy), (coding, seen, cells)))
+        })?;
+        dial = turned.dial;
+        let (own, seen, cells) = turned.made;
+        coding = own;
+        if round == rounds {
+            break;
         }
-        match target {
-            // Entropy of a uniform quantizer: h(X) - log2 step, with h of a Gaussian 2.05 + log2 sigma.
-            Target::BitsPerWeight(bits) => {
-                let start = self.rms().log2() + 2.05 - bits;
-                self.search(start, |c| self.bits_per_weight(c) / bits, 1.0)
-            }
-            // step^2 / 12 at high rates; an error above the target counts as a miss, one below as a hit.
-            Target::RelativeMse(y) => {
-                let start = 0.5 * (12.0 * y).log2() + self.rms().log2();
-                self.search(start, |c| (self.relative_mse(c) / y).sqrt().recip(), 1.0 + TOLERANCE)
-            }
+        if round == 0 || round == 1 && low {
+            coding.plan = Plan::new(&cells, tensor.limits());
         }
+        coding.counts = counts(&coding, &cells);
+        coding.centroids = coding.centroids(tensor, &sample, &seen);
     }
+    Ok((dial, coding))
+}
 
-    /// Bisection with a secant step: `ratio` falls as the step grows and is to be within the tolerance of `aim`.
-    fn search(&self, start: f64, ratio: impl Fn(&Choice) -> f64, aim: f64) -> Choice {
-        let distance = |c: &Choice| ratio(c).max(1e-9).log2() - aim.log2();
-        let mut low: Option<(f64, f64)> = None;
-        let mut high: Option<(f64, f64)> = None;
-        let mut at = start;
-        let mut best: Option<(f64, Choice)> = None;
-        for _ in 0..MOST_TRIES {
-            let choice = self.at(at);
-            let d = distance(&choice);
-            if best.as_ref().is_none_or(|(b, _)| d.abs() < *b) {
-                best = Some((d.abs(), choice));
-            }
-            if d.abs() <= TOLERANCE {
-                break;
-            }
-            if d > 0.0 {
-                low = Some((at, d));
-            } else {
-                high = Some((at, d));
-            }
-            at = match (low, high) {
-                (Some((l, dl)), Some((h, dh))) => {
-                    // Regula falsi, kept off the ends so that the bracket shrinks.
-                    let t = (dl / (dl - dh)).clamp(0.1, 0.9);
-                    l + (h - l) * t
-                }
-                // d is in octaves of rate or of error; a step of two octaves is the most to take at once.
-                (Some((l, d)), None) => l + (d * 3.0).clamp(0.01, 4.0),
-                (None, Some((h, d))) => h + (d * 3.0).clamp(-4.0, -0.01),
-                (None, None) => break,
-            };
-            if let (Some((l, _)), Some((h, _))) = (low, high)
-                && h - l < 1e-7
-            {
-                break;
+/// Symbols of each table.
+fn counts(coding: &Coding, cells: &Cells) -> Vec<[u64; 256]> {
+    let Plan { rows, row_count, columns, column_count } = &coding.plan;
+    cells.tables(rows, *row_count, columns, *column_count)
+}
+
+/// Bits of the leaf, and its squared error, by what a sample has shown.
+fn expected(tensor: &Tensor<'_>, coding: &Coding, cells: &Cells, seen: &Seen) -> (f64, f64) {
+    let counts = counts(coding, cells);
+    let symbols: f64 = counts.iter().map(|c| entropy_bits(c) + table_bits(span(c))).sum();
+    let chunks = tensor.values.len().div_ceil(CHUNK_ITEMS as usize);
+    let bits = symbols + 768.0 * chunks as f64 + fixed_bits(tensor, coding);
+    (bits, seen.error * f64::from(coding.step).powi(2))
+}
+
+/// Codes the whole tensor, correcting the step until the goal is met or the tries are used up; `write` makes a leaf and
+/// says what it reached.
+///
+/// The rule of the search stays: what a step gives then follows it smoothly.
+pub(super) fn finish<T>(
+    tensor: &Tensor<'_>,
+    goal: Goal,
+    mut dial: f64,
+    mut coding: Coding,
+    mut write: impl FnMut(&Made) -> Result<(f64, f64, T)>,
+) -> Result<T> {
+    let n = tensor.values.len().max(1) as f64;
+    let slack = 0.002 * goal.bits().max(0.5);
+    let mut best: Option<(bool, f64, T)> = None;
+    let (mut slope, mut before): (f64, Option<(f64, f64)>) = (-0.5, None);
+    // How far the leaf as written was above what was expected, and the sign of what meets the goal.
+    let (mut above, side) = (0.0, if goal.met(f64::INFINITY) { 1.0 } else { -1.0 });
+    for attempt in 1..=if tensor.energy > 0.0 { TRIES + MORE } else { 1 } {
+        let Whole { symbols, counts, error } = coding.whole(tensor);
+        let (tables, bits) = tables(&counts)?;
+        let bits = (bits + fixed_bits(tensor, &coding)) / n;
+        let mse = error * f64::from(coding.step).powi(2) / tensor.energy.max(f64::MIN_POSITIVE);
+        let expected = goal.score(bits, mse);
+        let mut score = expected + above;
+        if goal.miss(score).abs() <= slack || attempt >= TRIES || best.is_some() || tensor.energy <= 0.0 {
+            let made = Made { coding: coding.clone(), tables, symbols };
+            let (bits, mse, leaf) = write(&made)?;
+            score = goal.score(bits, mse);
+            above = score - expected;
+            let (met, miss) = (goal.met(score), goal.miss(score).abs());
+            if best.as_ref().is_none_or(|b| (met, -miss) > (b.0, -b.1)) {
+                best = Some((met, miss, leaf));
             }
         }
-        match best {
-            Some((_, choice)) => choice,
-            None => self.at(start),
+        if best.as_ref().is_some_and(|b| b.0 && (b.1 <= slack || attempt >= TRIES)) {
+            break;
         }
+        if attempt >= TRIES {
+            // A few weights answer to a step by jumps: away from the goal's wrong side, in strides that double.
+            dial -= side * 0.02 * f64::from(1u32 << (attempt - TRIES).min(8));
+        } else {
+            if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
+                slope = ((s - score) / (d - dial)).clamp(-1.5, -0.2);
+            }
+            before = Some((dial, score));
+            dial += (side * slack / 2.0 - goal.miss(score)) / slope;
+        }
+        coding = at(tensor, &coding, dial);
     }
+    best.map(|b| b.2).ok_or_else(|| Error::invalid("no pass was made"))
 }

@@ -5,7 +5,7 @@
 //! an embedding by 0.007.
 
 use super::MAX_CLASSES;
-use super::runs::Runs;
+use crate::runs::{self, Runs};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -28,12 +28,12 @@ pub(super) struct Cells {
 impl Cells {
     /// Classes of rows, and of columns where they make the Gaussian bits of the cells fewer.
     pub(super) fn new(values: &[f32], rows: u64, columns: u64, max_classes: usize) -> Self {
-        let runs = Runs::new(values, rows, columns, max_classes);
+        let runs = Runs::new(values, rows, columns, max_classes.clamp(1, MAX_CLASSES));
         let plain = Self { runs, columns: Vec::new(), count: 1 };
         if rows < LEAST || columns < LEAST || max_classes < usize::from(MAX_COLUMNS) {
             return plain;
         }
-        let of = column_classes(values, columns as usize, rows);
+        let of = column_classes(values, columns as usize);
         let energies = plain.energies(values, &of);
         let cost = |count: u8| {
             let mut sums = vec![[0.0; 2]; MAX_CLASSES];
@@ -97,7 +97,7 @@ impl Cells {
 
     /// Class of run `run`.
     fn row(&self, run: usize) -> usize {
-        self.runs.class.get(run).map_or(0, |c| usize::from(c / self.count))
+        usize::from(self.runs.class_of(run) / self.count)
     }
 
     /// Group of each run, by the group of each class of rows.
@@ -107,36 +107,31 @@ impl Cells {
 
     /// Writes `of[class of the row] * count + class of the column` of each of the elements `range` to `out`.
     pub(super) fn fill(&self, range: &Range<usize>, of: &[u8; MAX_CLASSES], out: &mut [u8]) {
-        let (mut at, mut rest) = (range.start, out);
-        let columns = &self.columns;
-        while !rest.is_empty() {
-            let run = at / self.runs.len;
-            let end = (run + 1).saturating_mul(self.runs.len);
-            let (own, others) = rest.split_at_mut((end - at).min(rest.len()));
-            let base = of[self.row(run)] * self.count;
-            own.fill(base);
-            if !columns.is_empty() {
-                let (mut rest, mut column) = (&mut *own, at % columns.len());
-                while !rest.is_empty() {
-                    let (row, next) = rest.split_at_mut((columns.len() - column).min(rest.len()));
-                    row.iter_mut().zip(&columns[column..]).for_each(|(class, column)| *class += column);
-                    (rest, column) = (next, 0);
-                }
+        for (run, part) in self.runs.parts(range) {
+            let Some(own) = out.get_mut(part.start - range.start..part.end - range.start) else { return };
+            own.fill(of[self.row(run)] * self.count);
+            if self.columns.is_empty() {
+                continue;
             }
-            (at, rest) = (end, others);
+            let (mut rest, mut column) = (own, part.start % self.columns.len());
+            while !rest.is_empty() {
+                let (row, next) = rest.split_at_mut((self.columns.len() - column).min(rest.len()));
+                row.iter_mut().zip(&self.columns[column..]).for_each(|(class, column)| *class += column);
+                (rest, column) = (next, 0);
+            }
         }
     }
 }
 
 /// Classes of equal width in log energy, each row brought to the same energy.
-fn column_classes(values: &[f32], columns: usize, rows: u64) -> Vec<u8> {
+fn column_classes(values: &[f32], columns: usize) -> Vec<u8> {
     // Parts of a fixed size, summed in order: no thread count changes a sum.
     let parts: Vec<Vec<f64>> = values
         .par_chunks(columns * 64)
         .map(|part| {
             let mut sums = vec![0.0; columns];
             for row in part.chunks(columns) {
-                let energy: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+                let energy = runs::energy(row);
                 if energy > 0.0 {
                     let scale = columns as f64 / energy;
                     sums.iter_mut().zip(row).for_each(|(s, &x)| *s += scale * f64::from(x) * f64::from(x));
@@ -149,13 +144,7 @@ fn column_classes(values: &[f32], columns: usize, rows: u64) -> Vec<u8> {
     for part in parts {
         energy.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
     }
-    let log: Vec<f64> = energy.iter().map(|e| (e / rows as f64).max(1e-9).log2()).collect();
-    let mut sorted = log.clone();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted[columns / 50], sorted[columns - 1 - columns / 50]);
-    let width = ((high - low) / f64::from(MAX_COLUMNS)).max(1e-9);
-    let class = |&e: &f64| ((e - low) / width).floor().clamp(0.0, f64::from(MAX_COLUMNS - 1)) as u8;
-    log.iter().map(class).collect()
+    runs::sort(&energy, MAX_COLUMNS.into())
 }
 
 #[cfg(test)]

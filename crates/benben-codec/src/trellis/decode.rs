@@ -1,12 +1,10 @@
 //! A `trellis` leaf to weights.
 
 use super::codebook::{MAX_SHIFTS, Shifts};
-use super::{
-    CLASSES, CODEC, COLUMNS, MAX_CLASSES, MAX_STEP, POSITIONS, Params, SIDE, SYMBOLS, VERSION,
-    rows_and_columns,
-};
+use super::{CLASSES, CODEC, COLUMNS, MAX_CLASSES, MAX_STEP, POSITIONS, Params, SIDE, SYMBOLS, VERSION};
 use crate::entropy::{self, Columns, Model, Rows, SideReader, Table};
 use crate::exceptions;
+use crate::runs::rows_and_columns;
 use benben_format::{Error, LeafSource, Result, StreamKind};
 use std::ops::Range;
 

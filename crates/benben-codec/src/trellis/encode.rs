@@ -2,8 +2,9 @@
 
 use super::cells::Cells;
 use super::fit::{Coding, Weights};
-use super::{CODEC, Params, Settings, VERSION, decode, rows_and_columns};
+use super::{CODEC, Params, Settings, VERSION, decode};
 use crate::entropy::{self, CHUNK_ITEMS, Columns, Model, Rows, SideWriter};
+use crate::runs::rows_and_columns;
 use crate::{Fit, check_finite, exceptions, squared_error};
 use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
 

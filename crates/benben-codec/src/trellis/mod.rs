@@ -39,7 +39,6 @@ mod decode;
 mod encode;
 mod fit;
 mod plan;
-mod runs;
 mod survey;
 mod viterbi;
 
@@ -95,13 +94,5 @@ struct Params {
 impl Params {
     fn trellis(&self) -> Trellis {
         if self.states { Trellis::States } else { Trellis::Unions }
-    }
-}
-
-/// Rows and columns as this codec sees them: a one-dimensional tensor is a single row.
-fn rows_and_columns(shape: &[u64]) -> benben_format::Result<(u64, u64)> {
-    match shape {
-        [n] => Ok((1, *n)),
-        other => benben_format::matrix(other),
     }
 }

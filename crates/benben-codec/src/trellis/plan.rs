@@ -6,6 +6,7 @@ use super::fit::Form;
 use super::survey::Survey;
 use super::viterbi::Bits;
 use crate::entropy::{CHUNK_ITEMS, Model};
+use crate::estimate::{class_bits, entropy_bits, span, table_bits};
 
 /// Bits of a code that no symbol was seen to need: what 1 of 4096 costs and a little more.
 const RARE: f32 = 13.0;
@@ -69,13 +70,10 @@ impl Plan {
         let scale = elements as f64 / survey.items.max(1) as f64;
         let mut bits = 512.0 * elements.div_ceil(CHUNK_ITEMS as usize) as f64;
         for counts in &counts {
-            bits += scale * entropy(counts) + table_bits(counts);
+            bits += scale * entropy_bits(counts) + table_bits(span(counts));
         }
-        // Bit-packed: what the stream coder reaches at least.
-        let packed =
-            |classes: usize, of: usize| of as f64 * f64::from(usize::BITS - (classes - 1).leading_zeros());
-        bits += packed(counts.len() / tables, cells.runs.class.len());
-        bits += packed(cells.count().into(), cells.columns().len());
+        bits += cells.runs.class.len() as f64 * class_bits(counts.len() / tables);
+        bits += cells.columns().len() as f64 * class_bits(cells.count().into());
         Self { group_of, counts, bits }
     }
 
@@ -94,16 +92,4 @@ impl Plan {
         }
         lengths
     }
-}
-
-fn entropy(counts: &[u64; 256]) -> f64 {
-    let total = counts.iter().sum::<u64>() as f64;
-    counts.iter().filter(|c| **c > 0).map(|&c| c as f64 * (total / c as f64).log2()).sum()
-}
-
-/// About what a stored table takes: 24 bits and 2.5 for each symbol of its range.
-fn table_bits(counts: &[u64; 256]) -> f64 {
-    let first = counts.iter().position(|&c| c > 0).unwrap_or(0);
-    let last = counts.iter().rposition(|&c| c > 0).unwrap_or(0);
-    24.0 + 2.5 * (last - first + 1) as f64
 }

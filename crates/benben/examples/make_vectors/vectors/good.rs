@@ -125,9 +125,10 @@ fn raw_float_pack() -> Result<Vec<u8>> {
 
 fn scalar_pack() -> Result<Vec<u8>> {
     let small: Vec<i32> = (0..300).map(peaked).collect();
-    // One in 97 escapes.
-    let far = |i: u64| if i % 97 == 5 { 5000 } else { 0 };
-    let wide: Vec<i32> = (0..600).map(|i| peaked(i) * 9 + (noise(i) % 9) as i32 - far(i)).collect();
+    let wide: Vec<i32> = (0..600).map(|i| peaked(i) * 9 + (noise(i) % 9) as i32).collect();
+    // One in 97 is an exception.
+    let far: Vec<(u64, f32)> = (5..600).step_by(97).map(|i| (i, 0.7 - 1500.0 * i as f32)).collect();
+    let of_columns: Vec<u8> = (0..30).map(|c| u8::from(c % 7 == 2)).collect();
     let plain = Scalar {
         shape: &[300],
         step: 0.0625,
@@ -137,6 +138,8 @@ fn scalar_pack() -> Result<Vec<u8>> {
         classes: &[],
         run: 1,
         columns: 300,
+        column_classes: &[],
+        exceptions: &[],
         chunk: 1 << 18,
     };
     let full = Scalar {
@@ -148,6 +151,8 @@ fn scalar_pack() -> Result<Vec<u8>> {
         classes: &[0, 2, 1, 0, 1, 2, 2],
         run: 3,
         columns: 30,
+        column_classes: &of_columns,
+        exceptions: &far,
         chunk: 256,
     };
     let tied = Expr::Ref { tensor: "as-f16".into(), shape: vec![20, 5, 6], dtype: Dtype::F16 };

@@ -1,6 +1,6 @@
 //! Leaves of codecs `raw` and `scalar` from the integers that they store, as the pages of `format-spec/codecs` have them.
 
-use benben::codec::entropy::{Model, SideWriter, Table, encode_bytes, encode_symbols, encode_words};
+use benben::codec::entropy::{Columns, Model, SideWriter, Table, encode_bytes, encode_symbols, encode_words};
 use benben::{Dtype, Error, Result};
 use benben_format::{Chunk, EncodedLeaf, LeafSpec, StreamSpec};
 use ciborium::{Value, cbor};
@@ -165,6 +165,10 @@ pub(crate) struct Scalar<'a> {
     pub(crate) classes: &'a [u8],
     pub(crate) run: usize,
     pub(crate) columns: usize,
+    /// Class of each column, none for one.
+    pub(crate) column_classes: &'a [u8],
+    /// Elements and their values, in place of what the integers say.
+    pub(crate) exceptions: &'a [(u64, f32)],
     pub(crate) chunk: u32,
 }
 
@@ -173,34 +177,34 @@ pub(super) fn zigzag(q: i32) -> u32 {
 }
 
 pub(crate) fn scalar(s: &Scalar<'_>) -> Result<EncodedLeaf> {
-    let symbols: Vec<u8> = s.integers.iter().map(|&q| zigzag(q >> s.low_bits).min(255) as u8).collect();
+    let symbols: Vec<u8> = s.integers.iter().map(|&q| zigzag(q >> s.low_bits) as u8).collect();
     let run = s.run * s.columns;
-    let tables = tables(&symbols, s.classes, run);
+    let count = s.column_classes.iter().max().map_or(1, |&c| usize::from(c) + 1);
+    let of_column = |i: usize| s.column_classes.get(i % s.columns).map_or(0, |&c| usize::from(c));
+    let number = |i: usize| s.classes.get(i / run).map_or(0, |&c| usize::from(c)) * count + of_column(i);
+    let last = (0..symbols.len()).map(number).max().unwrap_or(0);
+    let own = |t| symbols.iter().enumerate().filter(move |(i, _)| number(*i) == t).map(|s| *s.1);
+    let tables: Vec<Table> = (0..=last).map(|t| table(own(t))).collect();
     let mut side = SideWriter::new();
     side.varint(s.centroids.len() as u64);
     s.centroids.iter().for_each(|c| side.u8(c.cast_unsigned()));
     side.tables(&tables)?;
-    let params = cbor!({"step" => s.step, "low_bits" => s.low_bits, "run" => s.run as u64});
+    let params = cbor!({
+        "step" => s.step, "low_bits" => s.low_bits, "run" => s.run as u64, "column_classes" => count as u64
+    });
     let mut leaf = leaf("scalar", Dtype::F32, s.shape, params)?;
     push(&mut leaf, encode_bytes(&side.into_bytes(), 1, CHUNK)?);
     push(&mut leaf, encode_symbols(s.classes, &Model::none(), CHUNK)?);
-    let model = Model::by_rows(&tables, s.classes, run as u64);
+    push(&mut leaf, encode_symbols(s.column_classes, &Model::none(), CHUNK)?);
+    let columns = Columns { of: s.column_classes, count: count as u8 };
+    let model = Model { columns, ..Model::by_rows(&tables, s.classes, run as u64) };
     push(&mut leaf, encode_symbols(&symbols, &model, s.chunk)?);
-    // Where all integers fit, 255 is a symbol like the others.
-    let any = s.integers.iter().any(|&q| zigzag(q >> s.low_bits) > 255);
-    let escaped = |q: &i32| any && zigzag(q >> s.low_bits) >= 255;
-    let low = |q: &i32| if escaped(q) { 0 } else { u64::from(q.cast_unsigned() & ((1 << s.low_bits) - 1)) };
+    let low = |q: &i32| u64::from(q.cast_unsigned() & ((1 << s.low_bits) - 1));
     let low: Vec<u64> = if s.low_bits == 0 { Vec::new() } else { s.integers.iter().map(low).collect() };
     push(&mut leaf, encode_words(&low, s.chunk));
-    let (mut escapes, mut ranks) = (Vec::new(), Vec::new());
-    for chunk in s.integers.chunks(s.chunk as usize) {
-        ranks.push(escapes.len() as u64);
-        escapes.extend(chunk.iter().filter(|q| escaped(q)).map(|&q| u64::from(zigzag(q))));
-    }
-    if escapes.is_empty() {
-        ranks.clear();
-    }
-    push(&mut leaf, encode_words(&escapes, CHUNK));
-    push(&mut leaf, encode_words(&ranks, CHUNK));
+    let positions: Vec<u64> = s.exceptions.iter().map(|e| e.0).collect();
+    let bits: Vec<u64> = s.exceptions.iter().map(|e| u64::from(e.1.to_bits())).collect();
+    push(&mut leaf, encode_words(&positions, CHUNK));
+    push(&mut leaf, encode_words(&bits, CHUNK));
     Ok(leaf)
 }

@@ -114,39 +114,73 @@ pub(super) fn raw() -> Result<Vec<MustFail>> {
 
 /// Leaves of codec `scalar` that contradict themselves.
 pub(super) fn scalars() -> Result<Vec<MustFail>> {
-    let with =
-        |name, why, params: Params, centroids: u64, escapes: &[u64], ranks: &[u64]| -> Result<MustFail> {
-            let mut side = SideWriter::new();
-            side.varint(centroids);
-            (0..centroids).for_each(|_| side.u8(1));
-            side.tables(&[table([1, 2, 255])])?;
-            let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
-            push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
-            push(&mut broken, symbols_of(&[])?);
-            push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
-            push(&mut broken, encode_words(&[], 1 << 18));
-            push(&mut broken, encode_words(escapes, 1 << 18));
-            push(&mut broken, encode_words(ranks, 1 << 18));
-            Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
-        };
-    let params = |step: f32, low: u64, run: u64| cbor!({"step" => step, "low_bits" => low, "run" => run});
+    let one = u64::from(1f32.to_bits());
+    let with = |name,
+                why,
+                params: Params,
+                centroids: u64,
+                of_columns: &[u8],
+                kept: [&[u64]; 2]|
+     -> Result<MustFail> {
+        let mut side = SideWriter::new();
+        side.varint(centroids);
+        (0..centroids).for_each(|_| side.u8(1));
+        side.tables(&[table([1, 2, 255])])?;
+        let mut broken = leaf("scalar", Dtype::F32, &[4], params)?;
+        push(&mut broken, encode_bytes(&side.into_bytes(), 1, 1 << 18)?);
+        push(&mut broken, symbols_of(&[])?);
+        push(&mut broken, symbols_of(of_columns)?);
+        push(&mut broken, symbols_of(&[1, 255, 255, 2])?);
+        push(&mut broken, encode_words(&[], 1 << 18));
+        push(&mut broken, encode_words(kept[0], 1 << 18));
+        push(&mut broken, encode_words(kept[1], 1 << 18));
+        Ok(read(name, CORRUPTION, why, of_leaf(broken)?))
+    };
+    let params = |step: f32, low: u64, run: u64, columns: u64| cbor!({"step" => step, "low_bits" => low, "run" => run, "column_classes" => columns});
+    let usual = || params(1.0, 0, 1, 1);
     Ok(vec![
-        with("scalar-step-0", "a step of 0", params(0.0, 0, 1), 0, &[600, 700], &[0])?,
-        with("scalar-step-nan", "a step that is no number", params(f32::NAN, 0, 1), 0, &[600, 700], &[0])?,
+        with("scalar-step-0", "a step of 0", params(0.0, 0, 1, 1), 0, &[], [&[], &[]])?,
+        with("scalar-step-nan", "a step that is no number", params(f32::NAN, 0, 1, 1), 0, &[], [&[], &[]])?,
+        with("scalar-step-large", "values beyond f32", params(3e36, 0, 1, 1), 0, &[], [&[], &[]])?,
         with(
             "scalar-step-integer",
             "a step that is an integer",
-            cbor!({"step" => 1, "low_bits" => 0, "run" => 1}),
+            cbor!({"step" => 1, "low_bits" => 0, "run" => 1, "column_classes" => 1}),
             0,
-            &[600, 700],
-            &[0],
+            &[],
+            [&[], &[]],
         )?,
-        with("scalar-low-17", "17 low bits", params(1.0, 17, 1), 0, &[600, 700], &[0])?,
-        with("scalar-run-0", "runs of no rows", params(1.0, 0, 0), 0, &[600, 700], &[0])?,
-        with("scalar-centroids-16", "16 centroids", params(1.0, 0, 1), 16, &[600, 700], &[0])?,
-        with("scalar-escapes", "more escapes than there are", params(1.0, 0, 1), 0, &[600], &[0])?,
-        with("scalar-escape-large", "an escape of 33 bits", params(1.0, 0, 1), 0, &[600, 1 << 32], &[0])?,
-        with("scalar-ranks", "no ranks for the escapes", params(1.0, 0, 1), 0, &[600, 700], &[])?,
+        with("scalar-low-17", "17 low bits", params(1.0, 17, 1, 1), 0, &[], [&[], &[]])?,
+        with("scalar-run-0", "runs of no rows", params(1.0, 0, 0, 1), 0, &[], [&[], &[]])?,
+        with("scalar-columns-0", "no class of columns", params(1.0, 0, 1, 0), 0, &[], [&[], &[]])?,
+        with(
+            "scalar-columns-2",
+            "a table for two classes of columns",
+            params(1.0, 0, 1, 2),
+            0,
+            &[0, 1, 0, 0],
+            [&[], &[]],
+        )?,
+        with(
+            "scalar-columns-left",
+            "classes of columns for one table",
+            usual(),
+            0,
+            &[0, 0, 0, 0],
+            [&[], &[]],
+        )?,
+        with("scalar-centroids-16", "16 centroids", usual(), 16, &[], [&[], &[]])?,
+        with("scalar-exception-values", "exceptions without values", usual(), 0, &[], [&[1], &[]])?,
+        with(
+            "scalar-exception-order",
+            "exceptions that do not rise",
+            usual(),
+            0,
+            &[],
+            [&[1, 1], &[one, one]],
+        )?,
+        with("scalar-exception-past", "an exception past the end", usual(), 0, &[], [&[4], &[one]])?,
+        with("scalar-exception-large", "an exception of 33 bits", usual(), 0, &[], [&[1], &[1 << 32]])?,
     ])
 }
 
@@ -296,7 +330,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     runs.spec.streams[1].items = 1;
     let silent = Pulses { step: 0.0, ..loud };
     let shifted = Pulses { shifts: &[0; 16], ..loud };
-    let endless = Pulses { run: 0, classes: &[], ..loud };
+    let without_run = Pulses { run: 0, classes: &[], ..loud };
 
     let book = [vec![-3, 1], vec![2, 0]];
     let stage = Stage { step: 0.5, rice: [2, 1], words: &book, noise: None, tabled: false, symbols: &[1, 2] };
@@ -313,8 +347,8 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
     (heavy.spec.streams[0], heavy.chunks[0]) = (spec, chunks);
     let mapped = Stage { noise: Some((0, 2)), ..good };
     let mut seed = rvq(&[4], 2, 1, &[mapped])?;
-    let mut form = rvq(&[4], 2, 1, &[mapped])?;
-    form.spec.params = cbor!({"dim" => 2, "groups" => 1, "stages" => 1, "mapped" => 1})
+    let mut untrue = rvq(&[4], 2, 1, &[mapped])?;
+    untrue.spec.params = cbor!({"dim" => 2, "groups" => 1, "stages" => 1, "mapped" => 1})
         .map_err(|e| benben::Error::invalid(e.to_string()))?;
     // The seed in one byte more than it needs.
     let (spec, chunks) = encode_bytes(&[1, 0, 0, 0, 0x3f, 0x80, 0, 1, 0x9b, 1, 0], 1, 1 << 18)?;
@@ -360,7 +394,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("pvq-pulse-classes", CORRUPTION, "a run without a class", of_leaf(runs)?),
         read("pvq-pulse-step", CORRUPTION, "a step of 0", of_leaf(pulses(&silent)?)?),
         read("pvq-pulse-shifts", CORRUPTION, "16 shifts", of_leaf(pulses(&shifted)?)?),
-        read("pvq-pulse-run", CORRUPTION, "runs of no groups", of_leaf(pulses(&endless)?)?),
+        read("pvq-pulse-run", CORRUPTION, "runs of no groups", of_leaf(pulses(&without_run)?)?),
         read("rvq-symbol", CORRUPTION, "a symbol without a codeword", of_leaf(rvq(&[4], 2, 1, &[stage])?)?),
         read("rvq-stream", CORRUPTION, "a stream too many", of_leaf(extra)?),
         read("rvq-step", CORRUPTION, "a step of 0", of_leaf(rvq(&[4], 2, 1, &[zero])?)?),
@@ -368,7 +402,7 @@ pub(super) fn vectors() -> Result<Vec<MustFail>> {
         read("rvq-range", CORRUPTION, "a codeword that is infinite", of_leaf(rvq(&[4], 2, 1, &[endless])?)?),
         read("rvq-side", CORRUPTION, "more side information than two vectors warrant", of_leaf(heavy)?),
         read("rvq-seed", CORRUPTION, "a seed with a needless byte", of_leaf(seed)?),
-        read("rvq-mapped", CORRUPTION, "a form that is no truth value", of_leaf(form)?),
+        read("rvq-mapped", CORRUPTION, "a form that is no truth value", of_leaf(untrue)?),
         read("ternary-trit", CORRUPTION, "a trit of 3", of_leaf(ternary(&t, false)?)?),
         read("ternary-unit", CORRUPTION, "a unit of 0", of_leaf(ternary(&unit, false)?)?),
         read("ternary-start", CORRUPTION, "a block that begins past the codewords", of_leaf(over_end)?),

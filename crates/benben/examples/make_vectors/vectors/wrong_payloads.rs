@@ -45,10 +45,12 @@ pub(super) fn chunks() -> Result<Vec<MustFail>> {
             classes: &[],
             run: 1,
             columns: 8,
+            column_classes: &[],
+            exceptions: &[],
             chunk: 1 << 18,
         };
         let mut leaf = scalar(&plain)?;
-        leaf.chunks[3] = vec![Chunk::new(mode, payload)];
+        leaf.chunks[4] = vec![Chunk::new(mode, payload)];
         of_leaf(leaf)
     };
     let low = |values: &[u64], bits| words(values, bits).bytes.into_owned();
@@ -141,6 +143,12 @@ pub(super) fn chunks() -> Result<Vec<MustFail>> {
     ])
 }
 
+/// Packed fields of zeros and ones, first to last.
+fn fields(bits: &str) -> Vec<u8> {
+    let bits: Vec<u8> = bits.bytes().filter(u8::is_ascii_digit).map(|b| b - b'0').collect();
+    bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |sum, bit| sum << 1 | bit)).collect()
+}
+
 /// Side information whose tables are wrong.
 pub(super) fn tables() -> Result<Vec<MustFail>> {
     let items = vec![Chunk::new(Mode::Raw, vec![0, 1, 2, 3])];
@@ -149,16 +157,24 @@ pub(super) fn tables() -> Result<Vec<MustFail>> {
     let with = |name, why, side: &[u8]| -> Result<MustFail> {
         Ok(read(name, CORRUPTION, why, of_leaf(symbol_leaf_with(side, 4, items.clone())?)?))
     };
-    // The list of entropy.md: 01 00 00 02 73 00.
+    // One table of a single symbol; another that goes by a table of which it has the symbols; a third, whose number of
+    // the table gone by takes one bit; a fourth that goes by itself, table 3, in two.
+    let itself = "00000000 00 00000000 00000000 1000 \
+        00000000 00 1 00 1000 \
+        00000000 00 0 1 00 1000 \
+        00000000 00 11 1 00 1000";
+    // The list of entropy.md: 01 20 01 08 4C 01.
     Ok(vec![
-        with("tables-17", "a list of 17 tables", &[17, 0, 0, 2, 0x73, 0])?,
-        with("tables-cut", "a table that ends early", &[1, 0, 0, 2])?,
-        with("tables-predictor", "a predictor that needs a table before", &[1, 0x10, 0, 2, 0x73, 0])?,
-        with("tables-range", "a last symbol before the first", &[1, 0, 2, 1, 0x73, 0])?,
-        with("tables-level", "a level above the largest", &[1, 0, 0, 0, 0x0e])?,
-        with("tables-first-level", "a first symbol of level 0", &[1, 0, 0, 2, 0x30])?,
-        with("tables-padding", "bits after the last table", &[1, 0, 0, 2, 0x73, 2])?,
-        with("tables-after", "a byte after the tables", &[1, 0, 0, 2, 0x73, 0, 0])?,
+        with("tables-33", "a list of 33 tables", &[33, 0x20, 1, 8, 0x4c, 1])?,
+        with("tables-cut", "a table that ends early", &[1, 0x20, 1, 8])?,
+        with("tables-predictor", "a predictor that needs a table before", &[1, 0x30, 1, 8, 0x4c, 1])?,
+        with("tables-pairs", "pairs of a third kind", &[1, 0x20, 3, 8, 0x4c, 1])?,
+        with("tables-range", "a last symbol before the first", &[1, 0x20, 9, 4, 0x4c, 1])?,
+        with("tables-level", "a level above the largest", &[1, 0, 0, 0, 0x38])?,
+        with("tables-first-level", "a first symbol of level 0", &[1, 0x20, 1, 8, 0x40, 0])?,
+        with("tables-padding", "bits after the last table", &[1, 0x20, 1, 8, 0x4c, 3])?,
+        with("tables-after", "a byte after the tables", &[1, 0x20, 1, 8, 0x4c, 1, 0])?,
+        with("tables-itself", "a table that goes by itself", &[vec![4], fields(itself)].concat())?,
         read(
             "tables-none",
             CORRUPTION,
