@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Pack, verify, unpack and compare the small language model that comes with the program
     Demo(Demo),
+    /// Measure coders and quantizers on this machine, beside peers and copies of memory
+    Bench(Bench),
     /// Print shell completions
     Completions(Completions),
 }
@@ -217,6 +219,49 @@ pub(crate) struct Demo {
     /// Keep the packs and the unpacked model in this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+#[command(
+    after_help = "Everything is measured in one run on the same data, by turns; a figure is the median. One thread \
+unless --threads asks for more. Compare the ratios: speeds depend on the machine and on what else it does."
+)]
+pub(crate) struct Bench {
+    /// Take the largest matrices of this model [default: Gaussian samples]
+    pub(crate) model: Option<PathBuf>,
+    /// Half a million weights and three turns: a look, in seconds; caches flatter everyone
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Only these tables, as often as you like
+    #[arg(long, value_name = "TABLE", value_enum)]
+    pub(crate) only: Vec<BenchTable>,
+    /// Bits for each symbol, 0.1 to 6, in the table of coders
+    #[arg(long, value_name = "X", default_value_t = 3.0, allow_negative_numbers = true)]
+    pub(crate) bits: f64,
+    /// Weights to measure on, at most [default: 16 million, so that no cache holds their 64 MB]
+    #[arg(long, value_name = "N")]
+    pub(crate) weights: Option<usize>,
+    /// Write the weights as floats and integers, and our figures on them (ours.json), into this folder, instead of the
+    /// tables: what tools/bench_peers.py gives to coders that are not built in
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["only", "bits", "integers"])]
+    pub(crate) export: Option<PathBuf>,
+    /// Replace what an earlier export left in the folder
+    #[arg(long, short, requires = "export")]
+    pub(crate) force: bool,
+    /// Code the integers of this file (tensors of i8, i16 or i32) by class tables, instead of the tables
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "only", "bits", "weights"])]
+    pub(crate) integers: Option<PathBuf>,
+}
+
+/// A table of `benben bench`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchTable {
+    /// Symbols to bits and back
+    Coding,
+    /// Floats, bit for bit
+    Lossless,
+    /// Distance from the Gaussian bound, and speed
+    Quantizers,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -40,6 +40,7 @@ fn run(args: &Args) -> Result<Exit> {
         Command::Verify(a) => commands::verify::run(a, &args.global),
         Command::Compare(a) => commands::compare::run(a, &args.global),
         Command::Demo(a) => commands::demo::run(a, &args.global),
+        Command::Bench(a) => commands::bench::run(a, &args.global),
         Command::Completions(a) => commands::completions::run(a),
     }
 }

@@ -42,6 +42,8 @@ fn every_field_is_documented_under_its_command() {
         ("compare", vec!["compare", model, "m.benben"]),
         ("unpack", vec!["unpack", "m.benben", "-o", "out"]),
         ("demo", vec!["demo"]),
+        ("bench", vec!["bench", "--quick", "--weights", "20000"]),
+        ("bench", vec!["bench", model, "--quick", "--weights", "20000", "--export", "data"]),
     ] {
         let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("benben"));
         let output = command.current_dir(folder.path()).args(&args).args(["--json", "-q"]).output().unwrap();

@@ -1,5 +1,5 @@
-//! Speed of codec `pvq` on a million Gaussian weights, by form, one thread: M weights/s of encoding, decoding whole (the
-//! best of fifteen), and decoding row by row.
+//! Speed of codec `pvq` on a million Gaussian weights, by form, one thread: M weights/s of encoding and of decoding
+//! whole, microseconds of decoding a row.
 //!
 //! `cargo run --release -p benben-codec --example pvq_speed`
 #![allow(clippy::print_stdout, clippy::cast_possible_truncation, reason = "a report")]
@@ -17,18 +17,18 @@ fn main() -> Result<()> {
         let forms = [Some(pvq::Form::Numbered), Some(pvq::Form::Pulses), None];
         for (form, bits) in forms.iter().flat_map(|f| [1.0, 2.0, 3.0, 4.0, 6.0, 8.0].map(|b| (*f, b))) {
             let settings = pvq::Settings { form, ..pvq::Settings::new(Target::BitsPerWeight(bits)) };
-            let from = Instant::now();
-            let (leaf, fit) = pvq::encode(&values, &[SIDE as u64; 2], &settings)?;
-            let encode = from.elapsed().as_secs_f64();
+            let mut made = None;
+            let encode = mean(1, |_| {
+                made = Some(pvq::encode(&values, &[SIDE as u64; 2], &settings)?);
+                Ok(())
+            })?;
+            let Some((leaf, fit)) = made else { continue };
             let mut out = vec![0.0; values.len()];
-            let whole = least(|| pvq::decode(&leaf, 0..out.len() as u64, &mut out))?;
-            let from = Instant::now();
-            let rows = SIDE as u64 / 16;
-            for row in 0..rows {
-                let span = row * SIDE as u64..(row + 1) * SIDE as u64;
-                pvq::decode(&leaf, span, &mut out[..SIDE])?;
-            }
-            let row = from.elapsed().as_secs_f64() * 1e6 / rows as f64;
+            let whole = mean(20, |_| pvq::decode(&leaf, 0..out.len() as u64, &mut out))?;
+            let row = mean(64, |row| {
+                let span = u64::from(row) * SIDE as u64..u64::from(row + 1) * SIDE as u64;
+                pvq::decode(&leaf, span, &mut out[..SIDE])
+            })? * 1e6;
             let speed = |seconds: f64| values.len() as f64 / 1e6 / seconds;
             println!(
                 "{:8} {bits} bits: {:6.4} bits {:5.2} dB; encode {:6.2}, decode {:7.1} M weights/s; a row {row:7.1} us",
@@ -43,15 +43,19 @@ fn main() -> Result<()> {
     })
 }
 
-/// Least seconds of fifteen runs: what others take from the machine is left out.
-fn least(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut least = f64::INFINITY;
-    for _ in 0..15 {
-        let from = Instant::now();
-        run()?;
-        least = least.min(from.elapsed().as_secs_f64());
-    }
-    Ok(least)
+/// Mean seconds of `count` runs: of this thread's own time where the system tells it, so that what others take from the
+/// machine is left out.
+fn mean(count: u32, mut run: impl FnMut(u32) -> Result<()>) -> Result<f64> {
+    let (clock, own) = (Instant::now(), own_nanoseconds());
+    (0..count).try_for_each(&mut run)?;
+    let nanoseconds = own.zip(own_nanoseconds()).map(|(from, to)| to - from);
+    let seconds = nanoseconds.map_or(clock.elapsed().as_secs_f64(), |n| n as f64 / 1e9);
+    Ok(seconds / f64::from(count))
+}
+
+fn own_nanoseconds() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 /// SplitMix64 through Box and Muller.

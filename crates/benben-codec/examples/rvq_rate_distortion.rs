@@ -26,6 +26,10 @@ fn main() -> Result<()> {
             println!("    plain residual quantization of dimension 8: {plain} dB");
         }
     }
+    for beam in [1, 4, 8] {
+        let settings = rvq::Settings { dim: Some(8), beam, ..rvq::Settings::new(Target::BitsPerWeight(2.0)) };
+        report(&format!("Gaussian, beam {beam}"), &gaussian, &[samples as u64], &settings)?;
+    }
     small()?;
     let Some(path) = args.next() else {
         println!("matrices: skipped: no safetensors file given");
@@ -87,7 +91,8 @@ fn report(name: &str, values: &[f32], shape: &[u64], settings: &rvq::Settings<'_
     let (leaf, fit) = rvq::encode(values, shape, settings)?;
     let rvq::Params { dim, stages, .. } = leaf.spec.params()?;
     let seconds = started.elapsed().as_secs_f64();
-    println!("{}  {shape:?} dim {dim}, {stages} stages, {seconds:.1} s", line(name, fit));
+    let speed = values.len() as f64 / 1e6 / seconds;
+    println!("{}  {shape:?} dim {dim}, {stages} stages, {speed:.2} M weights/s", line(name, fit));
     Ok(fit)
 }
 

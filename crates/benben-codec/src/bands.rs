@@ -10,20 +10,21 @@ use rayon::prelude::*;
 const ROUNDS: usize = 4;
 
 /// Runs sorted into bands.
-pub(crate) struct Bands {
+#[derive(Debug, Clone)]
+pub struct Bands {
     /// Band of each run; empty where there is one band.
-    pub(crate) of: Vec<u8>,
+    pub of: Vec<u8>,
     /// Table of each band.
-    pub(crate) tables: Vec<Table>,
+    pub tables: Vec<Table>,
     /// Bytes that symbols, tables and bands are expected to take.
-    pub(crate) bytes: f64,
+    pub bytes: f64,
 }
 
 /// Symbols of one run and how often each is there, by rising symbol.
 type Histogram = Vec<(u8, u32)>;
 
 /// Sorts runs of `run` symbols into the number of bands that costs the fewest bytes.
-pub(crate) fn sort(symbols: &[u8], run: usize) -> Bands {
+pub fn sort(symbols: &[u8], run: usize) -> Bands {
     let runs: Vec<Histogram> = symbols.par_chunks(run).map(histogram).collect();
     let mut best = split(&runs, 1);
     for count in [2, 4, 8, 16] {

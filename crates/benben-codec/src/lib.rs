@@ -27,7 +27,7 @@
     reason = "kernels narrow values whose range the line before has set"
 )]
 
-mod bands;
+pub mod bands;
 mod checks;
 mod dial;
 mod dispatch;

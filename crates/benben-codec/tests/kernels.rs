@@ -6,7 +6,8 @@
     reason = "a failed assumption is a failed test"
 )]
 
-use benben_codec::entropy::{Columns, Kernel, Model, Rows, Table, Trellis, Values, rans, reference};
+use benben_codec::entropy::{self, Columns, Kernel, Model, Rows, Table, Trellis, Values, rans, reference};
+use benben_format::{Dtype, EncodedLeaf, LeafSpec};
 use proptest::prelude::*;
 
 /// SplitMix64.
@@ -74,8 +75,9 @@ fn cases() -> impl Strategy<Value = Case> {
         prop_oneof![1u64..70, 30u64..3000],
         any::<u64>(),
         1u64..200,
+        any::<bool>(),
     )
-        .prop_map(|(n, classes, width, count, trellis, run, seed, alphabet)| {
+        .prop_map(|(n, classes, width, count, trellis, run, seed, alphabet, peaked)| {
             let classes = if trellis == Trellis::States { classes.min(2) } else { classes };
             let first = seed % 5 * run;
             let runs = (first + n as u64).div_ceil(run);
@@ -87,9 +89,11 @@ fn cases() -> impl Strategy<Value = Case> {
             let columns =
                 (0..width as u64).map(|c| (noise(seed ^ c << 20) % u64::from(count)) as u8).collect();
             let tables = (0..usize::from(classes) * usize::from(count) * trellis.tables()).map(|t| {
-                let counts: Vec<u64> = (0..alphabet)
-                    .map(|s| 1 + noise(seed ^ s << 8 ^ t as u64) % (1 << (s * 7 % 11)))
-                    .collect();
+                // Exponents of weights: halves on both sides, rare ones at the ends.
+                let halves = |s: u64| (1u64 << 40) >> (2 * s.abs_diff(alphabet / 2)).min(40);
+                let steps = |s: u64| noise(seed ^ s << 8 ^ t as u64) % (1 << (s * 7 % 11));
+                let counts: Vec<u64> =
+                    (0..alphabet).map(|s| 1 + if peaked { halves(s) } else { steps(s) }).collect();
                 Table::from_counts(&counts)
             });
             // Low symbols often, so that few words are taken and many are.
@@ -141,6 +145,43 @@ proptest! {
         let expected = decode(Kernel::Portable);
         for kernel in Kernel::available() {
             prop_assert_eq!(&decode(kernel), &expected, "{}", kernel);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn chunks_side_by_side_are_each_for_itself(
+        case in cases(), chunk in 1u32..2000, damaged in prop::collection::vec(any::<(u16, u16)>(), 0..3),
+    ) {
+        let case = Case { first: 0, ..case };
+        let model = case.model();
+        let n = case.symbols.len() as u64;
+        let (spec, chunks) = entropy::encode_symbols(&case.symbols, &model, chunk).unwrap();
+        let mut leaf = EncodedLeaf::new(LeafSpec::new("test", 1, Dtype::U8, &[n], &()).unwrap());
+        leaf.push(spec, chunks);
+        let sound = leaf.clone();
+        for (at, byte) in damaged {
+            let chunks = &mut leaf.chunks[0];
+            if chunks.is_empty() {
+                break;
+            }
+            let chunk = at as usize % chunks.len();
+            let bytes = chunks[chunk].bytes.to_mut();
+            let byte = byte as usize % bytes.len();
+            bytes[byte] ^= 1;
+        }
+        let decode = |kernel, leaf: &EncodedLeaf, threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0xaa; n as usize];
+            let model = &model;
+            let outcome = pool.install(|| entropy::decode_symbols_by(kernel, leaf, 0, 0..n, model, &mut out));
+            outcome.map(|()| out).map_err(|e| e.to_string())
+        };
+        let expected = decode(Kernel::Portable, &leaf, 3);
+        for kernel in Kernel::available() {
+            prop_assert_eq!(decode(kernel, &sound, 1), Ok(case.symbols.clone()), "{}", kernel);
+            prop_assert_eq!(&decode(kernel, &leaf, 1), &expected, "{}", kernel);
         }
     }
 }

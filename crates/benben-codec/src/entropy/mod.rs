@@ -54,6 +54,7 @@ pub use fit::fit_tables;
 pub use kernel::Kernel;
 pub use model::{Columns, Model, Rows, Trellis};
 pub use side::{SideReader, SideWriter};
+pub(crate) use stream::TOGETHER;
 pub use stream::{
     SymbolDecoder, decode_bytes, decode_symbols, decode_symbols_by, decode_values, decode_values_by,
     decode_words, encode_bytes, encode_symbols, encode_symbols_by, encode_words, estimate_symbols_bytes,

@@ -23,7 +23,7 @@
 //! 96 bytes for each chunk on top of the tables' cost ([`estimated_bytes`]). Decoding is the [`kernel`](super::Kernel)s'
 //! work: no branches, and the same speed whether symbols share a table or each has its own.
 
-use super::kernel::{Item, Kernel, Lanes, Lookup, Slots, Tables, one};
+use super::kernel::{Item, Kernel, Lanes, Lookup, Narrow, Slots, Tables, one};
 use super::{Model, Table, Trellis, Values};
 use benben_format::{Error, ErrorKind, Result};
 use std::hint::select_unpredictable;
@@ -122,13 +122,18 @@ impl Span {
 /// A model with what decoding by it takes, made when the first chunk asks for it and shared by all.
 pub(super) struct Decoder<'a> {
     pub(super) model: &'a Model<'a>,
-    slots: OnceLock<Vec<Slots>>,
+    slots: OnceLock<(Vec<Slots>, Vec<Option<Narrow>>)>,
     kernel: Kernel,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(model: &'a Model<'a>, kernel: Kernel) -> Self {
         Self { model, slots: OnceLock::new(), kernel }
+    }
+
+    /// Whether four chunks side by side are faster than two: with gathers they are not.
+    pub(super) fn takes_four<I: Item>(&self) -> bool {
+        self.kernel == Kernel::Avx512Narrow && !I::VALUES
     }
 
     /// Decodes all symbols of some chunks, side by side. `values` fit the model's trellis; there are none where symbols
@@ -166,9 +171,12 @@ impl<'a> Decoder<'a> {
             let mut e = Some(e);
             return [(); N].map(|()| e.take().map_or(Ok(()), Err));
         }
-        let slots = self.slots.get_or_init(|| model.tables.iter().map(Table::slots).collect());
+        let (slots, narrow) = self.slots.get_or_init(|| {
+            let narrow = if self.kernel == Kernel::Avx512Narrow { model.tables } else { &[] };
+            (model.tables.iter().map(Table::slots).collect(), narrow.iter().map(Narrow::new).collect())
+        });
         let alphabet = model.tables.iter().map(Table::alphabet).max().unwrap_or(0);
-        let lookup = Lookup { slots, values, trellis: model.trellis, alphabet };
+        let lookup = Lookup { slots, narrow, values, trellis: model.trellis, alphabet };
         // With one table for all, whole chunks are one block.
         let whole = model.rows.of.is_empty() && model.columns.of.is_empty();
         let block = if whole { usize::MAX } else { BLOCK };
@@ -196,7 +204,7 @@ impl<'a> Decoder<'a> {
                 }
             });
             let done =
-                self.kernel.run(lookup, tables, &mut lanes, &mut words, own.each_mut().map(|o| &mut **o));
+                groups(self.kernel, lookup, tables, &mut lanes, &mut words, own.each_mut().map(|o| &mut **o));
             for n in 0..N {
                 if results[n].is_err() {
                     continue;
@@ -205,7 +213,8 @@ impl<'a> Decoder<'a> {
                 let tables = tables[n].from(done);
                 let rest = own[n].get_mut(done..).unwrap_or_default();
                 // A longer neighbour, or one with more words, goes on alone.
-                let more = self.kernel.run(
+                let more = groups(
+                    self.kernel,
                     lookup,
                     [tables],
                     std::array::from_mut(lanes),
@@ -323,6 +332,44 @@ fn finish(lanes: &Lanes, words: &[u8]) -> Result<()> {
         ))),
         None => Ok(()),
     }
+}
+
+/// [`Kernel::run`], also where fewer words are left than a group may take: from a copy of them with zeros behind. What
+/// was decoded from zeros is done again, symbol by symbol, by whoever comes next.
+fn groups<I: Item, const N: usize>(
+    kernel: Kernel,
+    lookup: Lookup<'_>,
+    tables: [Tables<'_>; N],
+    lanes: &mut [Lanes; N],
+    words: &mut [&[u8]; N],
+    mut out: [&mut [I]; N],
+) -> usize {
+    const GROUP_BYTES: usize = 2 * LANES;
+    let done = kernel.run(lookup, tables, lanes, words, out.each_mut().map(|o| &mut **o));
+    let out = out.map(|o| o.get_mut(done..).unwrap_or_default());
+    if out.iter().any(|o| o.len() < LANES) {
+        return done;
+    }
+    let before = lanes.clone();
+    let mut padded = [[0; 2 * GROUP_BYTES]; N];
+    let mut left = *words;
+    for (padded, left) in padded.iter_mut().zip(&mut left) {
+        if left.len() < GROUP_BYTES {
+            padded[..left.len()].copy_from_slice(left);
+            *left = padded;
+        }
+    }
+    let start = left.map(<[u8]>::len);
+    let more = kernel.run(lookup, tables.map(|t| t.from(done)), lanes, &mut left, out);
+    let taken: [usize; N] = std::array::from_fn(|n| start[n] - left[n].len());
+    if taken.iter().zip(&*words).any(|(taken, words)| *taken > words.len()) {
+        *lanes = before;
+        return done;
+    }
+    for (words, taken) in words.iter_mut().zip(taken) {
+        *words = &words[taken..];
+    }
+    done + more
 }
 
 /// Decodes the symbols of a block from number `done` on, which is the first of a group.

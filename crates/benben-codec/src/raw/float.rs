@@ -29,6 +29,9 @@ pub struct Split {
 /// Most mantissa bits of a symbol.
 const MOST: u32 = 3;
 
+/// What a rest of whole bytes counts: it is not unpacked, and bare exponents are few enough for the fastest kernel.
+const WHOLE: f64 = 0.99;
+
 /// Exponent bits and mantissa bits of a float type.
 const fn widths(dtype: Dtype) -> Option<(u32, u32)> {
     Some(match dtype {
@@ -77,8 +80,7 @@ pub(super) fn choose(bytes: &[u8], dtype: Dtype, run: u64) -> Option<Split> {
         let table = Table::from_counts(&counts);
         let rest = f64::from(mantissa - m + 1) * n as f64;
         let bits = table.cost_bits(&counts) + 8.0 * table.stored_bytes() as f64 + rest;
-        // A rest of whole bytes is not unpacked: it may cost a thousandth.
-        (if (mantissa - m + 1).is_multiple_of(8) { bits * 0.999 } else { bits }, m)
+        (if (mantissa - m + 1).is_multiple_of(8) { bits * WHOLE } else { bits }, m)
     });
     let (_, m) = candidates.min_by(|a, b| a.0.total_cmp(&b.0))?;
     Some(Split { mantissa: m as u8, lowest: u16::try_from(lowest).ok()?, run })

@@ -53,7 +53,7 @@ fn padded<T: Word<N>, const N: usize, const P: usize>(
 ) {
     let mut all: [&[u8]; P] = [&ZEROS; P];
     let first = P.saturating_sub(planes.len());
-    all[first..].copy_from_slice(planes);
+    all[first..].iter_mut().zip(planes).for_each(|(to, plane)| *to = plane);
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the machine has AVX2.

@@ -9,15 +9,18 @@
 //! | 3, ... | symbols | the planes of the rest, 8 bits each and the highest first, by the plane's table |
 //!
 //! # Cost
-//! A chunk's symbols are decoded into a buffer that stays in the second-level cache, and merged with the planes, block
-//! by block, straight into the caller's bytes; planes that are stored as they are are read where they lie.
+//! The symbols of a few chunks are decoded side by side into a buffer that stays in the second-level cache, and merged
+//! with the planes, block by block, straight into the caller's bytes; planes that are stored as they are are read where
+//! they lie.
 
 use super::classes::{Coding, MAX_RUNS};
 use super::cut::{Cut, Kind};
 use super::merge::{self, BLOCK};
 use super::plane::Plane;
 use super::{palette, planes};
-use crate::entropy::{self, CHUNK_ITEMS, Model, SideReader, SideWriter, SymbolDecoder, Table};
+use crate::entropy::{
+    self, CHUNK_ITEMS, Model, Preference, SideReader, SideWriter, SymbolDecoder, TOGETHER, Table,
+};
 use benben_format::{EncodedLeaf, Error, LeafSource, LeafSpec, Result, StreamKind};
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -66,7 +69,7 @@ pub(super) fn encode(content: &Content<'_>, chunk_items: u32, leaf: &mut Encoded
     push(entropy::encode_bytes(&side.into_bytes(), 1, CHUNK_ITEMS)?);
     push(entropy::encode_symbols(classes, &Model::none(), CHUNK_ITEMS)?);
     let model = Model::by_rows(tables, classes, content.run);
-    push(entropy::encode_symbols(content.symbols, &model, chunk_items)?);
+    push(entropy::encode_symbols_by(content.symbols, &model, chunk_items, Preference::Rans)?);
     if let Rest::Planes { cut, bytes, tables } = content.rest {
         // One after the other: a plane takes as much memory as the symbols do.
         for (p, table) in tables.iter().enumerate() {
@@ -141,16 +144,30 @@ pub(super) fn decode(
     let models: Vec<Model<'_>> = side.planes.iter().map(|t| Model::by_rows(t, &[], 1)).collect();
     let planes: Vec<SymbolDecoder<'_>> = models.iter().map(SymbolDecoder::new).collect();
     let size = spec.dtype.size();
-    by_chunk(chunk_items, elements, size, out, |range, out| match *form {
+    by_chunks(chunk_items, elements, size, out, |range, out| match *form {
         Form::Cut(cut) if cut.size == 1 && planes.is_empty() => {
-            symbols.decode(source, 2, range, out)?;
+            symbols.decode_here(source, 2, range, out)?;
             in_place(&cut, out);
             Ok(())
         }
-        Form::Cut(cut) => chunk(&cut, source, range, &symbols, &planes, out),
+        Form::Cut(cut) => {
+            let mut buffers = Buffers::take(out.len() / cut.size);
+            symbols.decode_here(source, 2, range.clone(), &mut buffers.symbols)?;
+            let Buffers { symbols, spare } = &mut buffers;
+            let (mut symbols, mut rest) = (&symbols[..], out);
+            for range in cut_range(chunk_items, range) {
+                let (own, others) = symbols.split_at((range.end - range.start) as usize);
+                symbols = others;
+                let (out, others) = std::mem::take(&mut rest).split_at_mut(own.len() * cut.size);
+                rest = others;
+                chunk(&cut, source, range, own, &planes, spare, out)?;
+            }
+            buffers.put();
+            Ok(())
+        }
         Form::Palette(size) => {
             let mut buffers = Buffers::take((range.end - range.start) as usize);
-            symbols.decode(source, 2, range, &mut buffers.symbols)?;
+            symbols.decode_here(source, 2, range, &mut buffers.symbols)?;
             palette::look_up(&side.palette, size, &buffers.symbols, out)?;
             buffers.put();
             Ok(())
@@ -162,7 +179,8 @@ pub(super) fn decode(
 #[derive(Default)]
 struct Buffers {
     symbols: Vec<u8>,
-    planes: Vec<Vec<u8>>,
+    /// For planes.
+    spare: Vec<Vec<u8>>,
 }
 
 thread_local! {
@@ -183,21 +201,19 @@ impl Buffers {
     }
 }
 
-/// Elements of one chunk.
+/// Elements of one chunk, from their symbols.
 fn chunk(
     cut: &Cut,
     source: &dyn LeafSource,
     range: Range<u64>,
-    symbols: &SymbolDecoder<'_>,
+    symbols: &[u8],
     decoders: &[SymbolDecoder<'_>],
+    spare: &mut Vec<Vec<u8>>,
     out: &mut [u8],
 ) -> Result<()> {
-    let n = out.len() / cut.size;
-    let mut buffers = Buffers::take(n);
-    symbols.decode(source, 2, range.clone(), &mut buffers.symbols)?;
     let mut planes = Vec::with_capacity(decoders.len());
     for (p, decoder) in decoders.iter().enumerate() {
-        let spare = buffers.planes.pop().unwrap_or_default();
+        let spare = spare.pop().unwrap_or_default();
         planes.push(Plane::open(source, 3 + p, range.clone(), decoder, spare)?);
     }
     let mut room = [[0; BLOCK]; 7];
@@ -206,7 +222,7 @@ fn chunk(
     for out in out.chunks_mut(BLOCK * cut.size) {
         let part = at..at + out.len() / cut.size;
         at = part.end;
-        let symbols = &buffers.symbols[part.clone()];
+        let symbols = &symbols[part.clone()];
         let mut blocks: [&[u8]; 7] = [&[]; 7];
         for ((block, plane), room) in blocks.iter_mut().zip(&planes).zip(&mut room) {
             *block = plane.block(part.clone(), room);
@@ -221,8 +237,7 @@ fn chunk(
         }
         merge::merge(cut, symbols, &blocks[..planes.len()], out);
     }
-    buffers.planes.extend(planes.into_iter().map(Plane::into_spare).filter(|p| p.capacity() > 0));
-    buffers.put();
+    spare.extend(planes.into_iter().map(Plane::into_spare).filter(|p| p.capacity() > 0));
     Ok(())
 }
 
@@ -276,23 +291,36 @@ fn classes_of(
     Ok(classes)
 }
 
-/// Runs `decode` on pieces of `elements` that are one chunk of `step` elements each, in parallel, so that what is
-/// held beside `out` is one chunk for each thread.
-fn by_chunk(
+/// The parts of `elements` that are in one chunk of `step` elements each.
+fn cut_range(step: u64, elements: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end_of = move |at: u64| elements.end.min((at / step + 1).saturating_mul(step));
+    let mut at = elements.start;
+    std::iter::from_fn(move || {
+        let range = at..end_of(at);
+        at = range.end;
+        (!range.is_empty()).then_some(range)
+    })
+}
+
+/// Runs `decode` on ranges of `elements` that are a few chunks of `step` elements each, in parallel, so that what is
+/// held beside `out` is [`TOGETHER`] chunks at most for each thread.
+fn by_chunks(
     step: u64,
     elements: Range<u64>,
     size: usize,
     out: &mut [u8],
     decode: impl Fn(Range<u64>, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<()> {
+    // Chunks side by side are faster than one after the other, unless a thread would go idle for it.
+    let chunks = elements.end.div_ceil(step) - elements.start / step;
+    let together = (chunks / rayon::current_num_threads() as u64).clamp(1, TOGETHER as u64);
     let mut pieces = Vec::new();
-    let (mut rest, mut at) = (out, elements.start);
-    while at < elements.end {
-        let end = elements.end.min((at / step + 1).saturating_mul(step));
-        let (own, others) = std::mem::take(&mut rest).split_at_mut((end - at) as usize * size);
-        pieces.push((at..end, own));
+    let mut rest = out;
+    for range in cut_range(step.saturating_mul(together), elements) {
+        let own = (range.end - range.start) as usize * size;
+        let (own, others) = std::mem::take(&mut rest).split_at_mut(own);
+        pieces.push((range, own));
         rest = others;
-        at = end;
     }
     if pieces.len() == 1 {
         return pieces.into_iter().try_for_each(|(range, own)| decode(range, own));

@@ -121,8 +121,8 @@ impl Cuts {
         for k in 1..most.min(items) {
             let (mut costs, mut starts) = (vec![f64::INFINITY; items + 1], vec![0; items + 1]);
             for end in k + 1..=items {
-                for start in k..end {
-                    let own = cost[k - 1][start] + one(start, end);
+                for (start, before) in cost[k - 1].iter().enumerate().take(end).skip(k) {
+                    let own = before + one(start, end);
                     if own < costs[end] {
                         (costs[end], starts[end]) = (own, start);
                     }
@@ -188,4 +188,67 @@ fn log2(x: f32) -> f32 {
     let m = f32::from_bits((bits & 0x7f_ffff) | 0x3f80_0000) - 1.0;
     let inner = 0.468_658_9 + m * (-0.301_638 + m * (0.144_471_1 - m * 0.033_822));
     exponent + m * (1.442_681_5 + m * (-0.720_358_8 + m * inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(counts: &[&[f32]]) -> Items {
+        Items { counts: counts.concat(), tables: 1, alphabet: counts[0].len(), scale: 1.0 }
+    }
+
+    #[test]
+    fn logarithms_are_within_1e_5() {
+        for i in 1..10_000u16 {
+            let x = f32::from(i) * 0.5;
+            assert!((log2(x) - x.log2()).abs() < 2e-5, "{x}");
+        }
+        assert_eq!((log2(0.0), log2(-1.0)), (-1.0, -1.0));
+    }
+
+    /// Every way to cut six items: none is cheaper than what the dynamic programme finds.
+    #[test]
+    fn no_cut_is_cheaper() {
+        let counts: [&[f32]; 6] = [
+            &[900.0, 90.0, 3.0],
+            &[700.0, 200.0, 10.0],
+            &[400.0, 400.0, 90.0],
+            &[0.0, 0.0, 0.0],
+            &[300.0, 350.0, 400.0],
+            &[10.0, 20.0, 900.0],
+        ];
+        let cuts = Cuts::new(&items(&counts), 6);
+        for groups in 1..=6usize {
+            let (found, of) = cuts.exactly(groups).unwrap();
+            let least = (0u32..32)
+                .filter(|cut| cut.count_ones() as usize + 1 == groups)
+                .map(|cut| {
+                    let (mut cost, mut sums) = (0.0, [0f32; 3]);
+                    for (i, counts) in counts.iter().enumerate() {
+                        sums.iter_mut().zip(*counts).for_each(|(s, c)| *s += c);
+                        if i == 5 || cut >> i & 1 == 1 {
+                            cost += bits(&sums, 1.0);
+                            sums = [0.0; 3];
+                        }
+                    }
+                    cost
+                })
+                .fold(f64::INFINITY, f64::min);
+            assert!((found - least).abs() < 1e-6, "{groups}: {found}, {least}");
+            assert!(of.windows(2).all(|w| w[1] == w[0] || w[1] == w[0] + 1));
+            assert_eq!(usize::from(of[5]) + 1, groups);
+        }
+        assert!(cuts.exactly(7).is_none() && cuts.exactly(0).is_none());
+    }
+
+    /// Classes must pay for themselves.
+    #[test]
+    fn items_of_one_law_share_a_table() {
+        let counts: [&[f32]; 4] = [&[90.0, 31.0], &[87.0, 30.0], &[92.0, 29.0], &[88.0, 31.0]];
+        let cuts = Cuts::new(&items(&counts), 4);
+        assert_eq!(cuts.best(4, |_| 0.0).2, 1);
+        let differ: [&[f32]; 2] = [&[9000.0, 31.0], &[31.0, 9000.0]];
+        assert_eq!(Cuts::new(&items(&differ), 4).best(4, |_| 0.0).2, 2);
+    }
 }

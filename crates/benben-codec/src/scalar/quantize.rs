@@ -303,3 +303,124 @@ fn nearest_portable(scale: Scale, most: f32, low_bits: u8, values: &[f32], symbo
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Random(u32);
+
+    impl Random {
+        fn unit(&mut self) -> f32 {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (self.0 >> 8) as f32 / (1 << 24) as f32
+        }
+    }
+
+    /// Weights from 0 to beyond the reach, of all lengths around whole lanes.
+    fn weights(n: usize) -> Vec<f32> {
+        let mut random = Random(7);
+        (0..n)
+            .map(|i| match i % 50 {
+                7 => 1e30,
+                13 => -(random.unit() * 300.0).round() / 2.0,
+                17 => 0.0,
+                _ => (random.unit() - 0.5) * 24.0,
+            })
+            .collect()
+    }
+
+    fn costs() -> Costs {
+        let mut bits = numbers(0.0);
+        for (i, bits) in bits.iter_mut().enumerate() {
+            let (table, k) = (i / ROW, (i % ROW) as f32 - 128.0);
+            *bits = 0.1 * (1.0 + k.abs() / (1.0 + table as f32) + 0.2 * (i % 3) as f32);
+        }
+        let levels = std::array::from_fn(|i| {
+            let k = i as f32 - 128.0;
+            if k == 0.0 { 0.0 } else { k - 0.1 * k.signum() }
+        });
+        Costs { levels, bits }
+    }
+
+    #[test]
+    fn wide_registers_choose_the_same() {
+        let costs = costs();
+        let mut thresholds = numbers(0.0);
+        let mut random = Random(3);
+        thresholds.iter_mut().for_each(|t| *t = random.unit());
+        let mut levels = [0.0; ROW];
+        levels.iter_mut().for_each(|l| *l = 100.0 * random.unit());
+        for n in [0, 1, 15, 16, 17, 1023, 5000] {
+            let values = weights(n);
+            let importance: Vec<f32> = (0..n).map(|_| 3.0 * random.unit()).collect();
+            let of: Vec<u8> = (0..n).map(|i| (i % 5) as u8).collect();
+            for (scale, of) in [(0.7, &of[..]), (1e-41, &[]), (0.2, &[])]
+                .map(|(step, of)| (Scale { step, limit: 127.0 }, of))
+            {
+                let tables = Tables { base: 3, of };
+                let mut twins = [vec![9; n], vec![9; n]];
+                by_thresholds(&thresholds, scale, &values, tables, &mut twins[0]);
+                thresholds_portable(&thresholds, scale, &values, tables, &mut twins[1]);
+                assert!(twins[0] == twins[1], "{n} {scale:?}");
+                let errors = [
+                    error(&levels, scale, &values, &twins[0]),
+                    error_portable(&levels, scale, &values, &twins[0]),
+                ];
+                assert_eq!(errors[0].to_bits(), errors[1].to_bits());
+                for importance in [&importance[..], &[]] {
+                    search(&costs, scale, &values, importance, tables, &mut twins[0]);
+                    search_portable(&costs, scale, &values, importance, tables, &mut twins[1]);
+                    assert!(twins[0] == twins[1], "{n} {scale:?}");
+                }
+                for low in [0, 3] {
+                    let most = super::super::coding::most(low);
+                    let errors = [
+                        nearest(Scale { limit: most, ..scale }, most, low, &values, &mut twins[0]),
+                        nearest_portable(Scale { limit: most, ..scale }, most, low, &values, &mut twins[1]),
+                    ];
+                    assert!(
+                        twins[0] == twins[1] && errors[0].to_bits() == errors[1].to_bits(),
+                        "{n} {scale:?} {low}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// No integer of all costs less than the one that the search takes among four.
+    #[test]
+    fn no_integer_is_cheaper() {
+        let costs = costs();
+        let values = weights(4000);
+        let scale = Scale { step: 1.0, limit: f32::INFINITY };
+        let mut random = Random(5);
+        let importance: Vec<f32> = values.iter().map(|_| 0.2 + random.unit()).collect();
+        let mut symbols = vec![0; values.len()];
+        search(&costs, scale, &values, &importance, Tables { base: 2, of: &[] }, &mut symbols);
+        for ((&x, &w), &symbol) in values.iter().zip(&importance).zip(&symbols) {
+            let x = x.clamp(-REACH, REACH);
+            let cost = |k: i32| {
+                let d = x - costs.levels[(k + 128) as usize];
+                w * d * d + costs.bits[2 * ROW + (k + 128) as usize]
+            };
+            let found = cost(super::super::unzigzag(symbol.into()));
+            let least = (-127..=127).map(cost).fold(f32::INFINITY, f32::min);
+            assert!(found <= least * 1.001, "{x}: {found} where {least} is possible");
+        }
+    }
+
+    #[test]
+    fn low_bits_and_symbols_make_the_nearest_integer() {
+        let values = weights(1000);
+        let scale = Scale { step: 0.01, limit: super::super::coding::most(4) };
+        let (mut symbols, mut low) = (vec![0; values.len()], vec![0; values.len()]);
+        nearest(scale, scale.limit, 4, &values, &mut symbols);
+        low_bits(scale, scale.limit, 4, &values, &mut low);
+        for ((&v, &symbol), &low) in values.iter().zip(&symbols).zip(&low) {
+            let q = super::super::unzigzag(symbol.into()) * 16 + low as i32;
+            let x = if (v / 0.01).abs() <= scale.limit { v / 0.01 } else { 0.0 };
+            assert!((q as f32 - x).abs() <= 0.5, "{v}: {q}");
+        }
+    }
+}

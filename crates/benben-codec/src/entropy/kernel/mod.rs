@@ -1,18 +1,22 @@
 //! Kernels of the rANS decoder: the same bits in, the same symbols or values out, on every path.
 //!
 //! A kernel decodes whole groups of [`LANES`] symbols while at least as many words are left, and says how many symbols
-//! it did; [`rans`](super::rans) does the rest. It takes one chunk or two side by side: a look-up waits for the one
-//! before in the same lane, and what one chunk waits for the other hides. `portable` is the definition; the others are
+//! it did; [`rans`](super::rans) does the rest. It takes one chunk or a few side by side: a look-up waits for the one
+//! before in the same lane, and what one chunk waits for the others hide. `portable` is the definition; the others are
 //! held against it.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 mod portable;
 
 use super::Trellis;
 use super::rans::LANES;
+#[cfg(target_arch = "x86_64")]
+pub(super) use narrow::Narrow;
 pub(super) use portable::one;
 use std::fmt;
 
@@ -25,11 +29,14 @@ pub enum Kernel {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL): 16 lanes to a register.
     Avx512,
+    /// x86-64 with AVX-512 (also VBMI and VBMI2): 32 lanes to a register and small tables in registers; what does not
+    /// fit is left to [`Kernel::Avx512`].
+    Avx512Narrow,
 }
 
 impl Kernel {
     /// Every kernel there is.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Narrow];
 
     /// Whether this machine runs it.
     pub fn is_available(self) -> bool {
@@ -43,8 +50,14 @@ impl Kernel {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Narrow => {
+                Self::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vbmi2")
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::Avx512 | Self::Avx512Narrow => false,
         }
     }
 
@@ -65,6 +78,7 @@ impl Kernel {
             Self::Portable => "portable",
             Self::Avx2 => "AVX2",
             Self::Avx512 => "AVX-512",
+            Self::Avx512Narrow => "AVX-512 VBMI2",
         }
     }
 }
@@ -116,6 +130,18 @@ impl Lanes {
     pub(super) const NONE: Self = Self { coder: [0; LANES], trellis: [0; LANES] };
 }
 
+/// A table in registers, which only x86-64 has.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Debug)]
+pub(super) enum Narrow {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Narrow {
+    pub(super) fn new(_: &super::Table) -> Option<Self> {
+        None
+    }
+}
+
 /// The slots of one table.
 pub(super) type Slots = [u32; 4096];
 
@@ -124,6 +150,8 @@ pub(super) type Slots = [u32; 4096];
 pub(super) struct Lookup<'a> {
     /// Slots of all tables of the model.
     pub(super) slots: &'a [Slots],
+    /// The tables that fit registers, in that form; none where the kernel does not use it.
+    pub(super) narrow: &'a [Option<Narrow>],
     /// Values by union codebook; one row, or two with a trellis. Not looked at for symbols.
     pub(super) values: &'a [[f32; 256]],
     pub(super) trellis: Trellis,
@@ -185,8 +213,10 @@ impl Kernel {
             Self::Avx2 => avx2::run(lookup, tables, lanes, words, out),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => avx512::run(lookup, tables, lanes, words, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Narrow => narrow::run(lookup, tables, lanes, words, out),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => 0,
+            Self::Avx2 | Self::Avx512 | Self::Avx512Narrow => 0,
         }
     }
 }
