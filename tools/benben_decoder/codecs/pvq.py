@@ -7,7 +7,7 @@ from ..errors import require
 from ..node import SYMBOLS
 from ..tables import Model
 from . import grid
-from .pyramid import counts, points
+from .pyramid import count, points
 
 MAX_STEP = 2.0 ** 112
 MAX_PULSES = 4096
@@ -18,12 +18,12 @@ U64 = np.uint64
 class _Classes:
     """First gain symbol, pulses, and split of the index of each class; class 0 has no pulses."""
 
-    def __init__(self, side, dim, head_bits, count):
+    def __init__(self, side, dim, head_bits, classes):
         self.first, self.pulses, self.total = [0], [0], [1]
-        for _ in range(count):
+        for _ in range(classes):
             first, pulses = side.u8(), side.varint(1, MAX_PULSES)
             require(first > self.first[-1], "classes whose first symbols do not rise")
-            total = counts(dim, pulses)[dim][pulses]
+            total = count(dim, pulses)
             require(total < 1 << 64, f"{pulses} pulses in {dim} coordinates have more points than 2^64")
             self.first.append(first)
             self.pulses.append(pulses)
@@ -72,13 +72,13 @@ def _numbered(leaf, dim):
     head_bits = side.u8()
     require(head_bits <= 8, f"heads of {head_bits} bits")
     run = side.varint(1, (1 << 32) - 1)
-    count = side.u8()
-    require(count <= 15, f"{count} classes")
-    classes = _Classes(side, dim, head_bits, count)
+    class_count = side.u8()
+    require(class_count <= 15, f"{class_count} classes")
+    classes = _Classes(side, dim, head_bits, class_count)
     gain_tables = side.tables(MAX_GAIN_TABLES)
     require(gain_tables, "no table of gains")
     head_tables = side.tables()
-    require(len(head_tables) == (count + 1 if head_bits else 0), f"{len(head_tables)} tables of heads")
+    require(len(head_tables) == (class_count + 1 if head_bits else 0), f"{len(head_tables)} tables of heads")
     side.end()
     bands = leaf.symbols(1, -(-groups // run) if len(gain_tables) > 1 else 0)
     require(not (bands >= len(gain_tables)).any(), "a band without a table")
@@ -90,7 +90,7 @@ def _numbered(leaf, dim):
     require(not (heads >= classes.head_limit[group_class]).any(), "a head past the points")
     levels, tails = _tails(leaf, gain_stream, gains, classes.tail[group_class])
     out = np.zeros((groups, dim), np.float32)
-    for number in range(1, count + 1):
+    for number in range(1, class_count + 1):
         members = np.flatnonzero(group_class == number)
         if len(members) == 0:
             continue
