@@ -48,6 +48,7 @@ mod code;
 mod decode;
 mod encode;
 mod gain;
+mod order;
 mod point;
 mod pulse_decode;
 mod pulse_encode;

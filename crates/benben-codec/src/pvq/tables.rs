@@ -3,7 +3,8 @@
 //! Made when first asked for and kept for the life of the program, whatever the number of leaves: the order of points
 //! is one for all. All tables that there can be take 2 MB; those of groups of 16, 250 kB.
 
-use super::pyramid::{MAX_DIM, pair};
+use super::order::pair;
+use super::pyramid::MAX_DIM;
 use std::sync::OnceLock;
 
 /// Most points of a table. At 2^13 parts of four integers have tables up to 14 pulses, which is most parts at 3 bits;
