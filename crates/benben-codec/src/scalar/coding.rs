@@ -88,7 +88,6 @@ impl Coding {
         (k.unsigned_abs() as f32 + shift.map_or(0.0, |&c| f32::from(c) / CENTROID_UNIT)).copysign(k as f32)
     }
 
-    /// The integer of one weight that is not an exception, where there are low bits.
     fn scale(&self) -> Scale {
         Scale { step: self.step, limit: self.limit }
     }

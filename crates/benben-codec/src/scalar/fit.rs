@@ -19,7 +19,7 @@ const TRIES: usize = 6;
 const MORE: usize = 6;
 /// Steps tried on the sample, at most.
 const TURNS: usize = 8;
-/// Bits for which the integers are whole symbols: low bits take twice as long to decode.
+/// Bits that low bits must save, since they take twice as long to decode.
 const LOW_BITS_COST: f64 = 0.01;
 /// Above so many bits it is tried how many low bits are best.
 const LOW_BITS_FROM: f64 = 5.5;
@@ -86,14 +86,17 @@ fn at(tensor: &Tensor<'_>, rule: &Coding, dial: f64) -> Coding {
 /// of the density within 2^low_bits steps says of them, which hangs on the quiet rows.
 fn with_low_bits(tensor: &Tensor<'_>, sample: &Sample, coding: &Coding, dial: f64) -> Result<Coding> {
     let mut best: Option<(f64, u8)> = None;
-    for low in coding.low_bits.saturating_sub(1)..=(coding.low_bits + 2).min(MAX_LOW_BITS) {
+    let mut plan: Option<Plan> = None;
+    let candidates = coding.low_bits.saturating_sub(1)..=(coding.low_bits + 2).min(MAX_LOW_BITS);
+    for low in candidates.rev() {
         let mut own = at(tensor, &Coding { low: Some(low), ..coding.clone() }, dial);
         if own.low_bits != low {
             continue;
         }
         let seen = own.sample(tensor, sample);
         let cells = seen.counter.cells(sample.scale);
-        own.plan = Plan::new(&cells, tensor.limits());
+        // Which rows are alike hardly depends on the low bits; it shows best where symbols are few and seen often.
+        own.plan = plan.get_or_insert_with(|| Plan::new(&cells, tensor.limits())).clone();
         let mut bits = tables(&counts(&own, &cells))?.1 + fixed_bits(tensor, &own);
         if low > 0 {
             bits += LOW_BITS_COST * tensor.values.len() as f64;
@@ -102,8 +105,8 @@ fn with_low_bits(tensor: &Tensor<'_>, sample: &Sample, coding: &Coding, dial: f6
             best = Some((bits, low));
         }
     }
-    let low = best.map(|b| b.1);
-    Ok(at(tensor, &Coding { low, ..coding.clone() }, dial))
+    let (low, plan) = (best.map(|b| b.1), plan.unwrap_or_else(Plan::single));
+    Ok(at(tensor, &Coding { low, plan, ..coding.clone() }, dial))
 }
 
 /// Bits of a position and a value.
@@ -177,7 +180,8 @@ pub(super) fn search(tensor: &Tensor<'_>, goal: Goal) -> Result<(f64, Coding)> {
         dial = turned.dial;
         let (own, mut seen, mut cells) = turned.made;
         coding = own;
-        if round == 0 && goal.bits() > LOW_BITS_FROM {
+        let high = goal.bits() > LOW_BITS_FROM;
+        if round == 0 && high {
             coding = with_low_bits(tensor, &sample, &coding, dial)?;
             seen = coding.sample(tensor, &sample);
             cells = seen.counter.cells(sample.scale);
@@ -185,7 +189,7 @@ pub(super) fn search(tensor: &Tensor<'_>, goal: Goal) -> Result<(f64, Coding)> {
         if round == rounds {
             break;
         }
-        if round == 0 || round == 1 && low {
+        if round == 0 && !high || round == 1 && low {
             coding.plan = Plan::new(&cells, tensor.limits());
         }
         coding.counts = counts(&coding, &cells);
