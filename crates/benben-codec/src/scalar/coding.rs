@@ -21,6 +21,8 @@ const TOGETHER: usize = 8;
 pub(super) struct Coding {
     pub(super) step: f32,
     pub(super) low_bits: u8,
+    /// The low bits that were found to be best, if that has been tried.
+    pub(super) low: Option<u8>,
     /// Weights beyond so many steps are exceptions; infinite where those beyond reach are too many to be kept.
     pub(super) limit: f32,
     pub(super) centroids: Vec<i8>,
@@ -69,7 +71,15 @@ enum By {
 impl Coding {
     /// One table and no centroids: every weight on the nearest integer.
     pub(super) fn plain(step: f32, low_bits: u8, limit: f32) -> Self {
-        Self { step, low_bits, limit, centroids: Vec::new(), plan: Plan::single(), counts: Vec::new() }
+        Self {
+            step,
+            low_bits,
+            low: None,
+            limit,
+            centroids: Vec::new(),
+            plan: Plan::single(),
+            counts: Vec::new(),
+        }
     }
 
     /// Value, in steps, of an integer.
@@ -78,7 +88,6 @@ impl Coding {
         (k.unsigned_abs() as f32 + shift.map_or(0.0, |&c| f32::from(c) / CENTROID_UNIT)).copysign(k as f32)
     }
 
-    /// The integer of one weight that is not an exception, where there are low bits.
     fn scale(&self) -> Scale {
         Scale { step: self.step, limit: self.limit }
     }

@@ -2,7 +2,7 @@
 
 use super::coding::{Coding, Seen, Whole, most};
 use super::plan::Plan;
-use super::survey::Cells;
+use super::survey::{Cells, Sample};
 use super::tensor::Tensor;
 use super::{MAX_LOW_BITS, largest as largest_value};
 use crate::bands::trim;
@@ -19,6 +19,10 @@ const TRIES: usize = 6;
 const MORE: usize = 6;
 /// Steps tried on the sample, at most.
 const TURNS: usize = 8;
+/// Bits that low bits must save, since they take twice as long to decode.
+const LOW_BITS_COST: f64 = 0.01;
+/// Above so many bits it is tried how many low bits are best.
+const LOW_BITS_FROM: f64 = 5.5;
 /// Rounds of the search.
 const ROUNDS: usize = 3;
 
@@ -44,33 +48,65 @@ fn at(tensor: &Tensor<'_>, rule: &Coding, dial: f64) -> Coding {
     let n = tensor.values.len().max(1) as f64;
     let allowed = exceptions::limit(tensor.values.len() as u64);
     let spread = f64::from(step) / (tensor.energy / n).sqrt();
+    let beyond = |low_bits| tensor.beyond(f64::from(most(low_bits)) * f64::from(step));
     let mut best: Option<(f64, u8)> = None;
     for low_bits in 0..=MAX_LOW_BITS {
-        let most = most(low_bits);
         if !largest_value(step, low_bits).is_finite() {
             break;
         }
-        let beyond = tensor.beyond(f64::from(most) * f64::from(step));
-        // What the slope of the density within 2^low_bits steps would save, and a little for decoding one stream.
-        let lost =
-            if low_bits == 0 { 0.0 } else { 0.002 + 0.06 * (spread * f64::from(1u32 << low_bits)).powi(2) };
+        let beyond = beyond(low_bits);
+        // What the slope of the density within 2^low_bits steps would save.
+        let lost = if low_bits == 0 {
+            0.0
+        } else {
+            LOW_BITS_COST + 0.06 * (spread * 2f64.powi(low_bits.into())).powi(2)
+        };
         let mut cost = beyond as f64 / n * exception_bits(n) + lost;
         if beyond > allowed {
             // All else before this: the weights beyond would be cut off.
             cost = 1e9 * beyond as f64;
+        } else if rule.low == Some(low_bits) {
+            cost = 0.0;
         }
         if best.is_none_or(|b| cost < b.0) {
             best = Some((cost, low_bits));
         }
-        if beyond == 0 {
+        if beyond == 0 && rule.low.is_none_or(|low| low <= low_bits) {
             break;
         }
     }
     let low_bits = best.map_or(0, |b| b.1);
-    let most = most(low_bits);
-    let kept = tensor.beyond(f64::from(most) * f64::from(step)) <= allowed;
-    let limit = if kept { most } else { f32::INFINITY };
+    let limit = if beyond(low_bits) <= allowed { most(low_bits) } else { f32::INFINITY };
     Coding { step, low_bits, limit, ..rule.clone() }
+}
+
+/// `coding`, or the same with other low bits if a sample says that this takes less.
+///
+/// Many symbols cost a table more than their entropy, since none has less than 1 of 4096; low bits cost what the slope
+/// of the density within 2^low_bits steps says of them, which hangs on the quiet rows.
+fn with_low_bits(tensor: &Tensor<'_>, sample: &Sample, coding: &Coding, dial: f64) -> Result<Coding> {
+    let mut best: Option<(f64, u8)> = None;
+    let mut plan: Option<Plan> = None;
+    let candidates = coding.low_bits.saturating_sub(1)..=(coding.low_bits + 2).min(MAX_LOW_BITS);
+    for low in candidates.rev() {
+        let mut own = at(tensor, &Coding { low: Some(low), ..coding.clone() }, dial);
+        if own.low_bits != low {
+            continue;
+        }
+        let seen = own.sample(tensor, sample);
+        let cells = seen.counter.cells(sample.scale);
+        // Which rows are alike hardly depends on the low bits; it shows best where symbols are few and seen often.
+        own.plan = plan.get_or_insert_with(|| Plan::new(&cells, tensor.limits())).clone();
+        let mut bits = tables(&counts(&own, &cells))?.1 + fixed_bits(tensor, &own);
+        if low > 0 {
+            bits += LOW_BITS_COST * tensor.values.len() as f64;
+        }
+        if best.is_none_or(|b| bits < b.0) {
+            best = Some((bits, low));
+        }
+    }
+    let (low, plan) = (best.map(|b| b.1), plan.unwrap_or_else(Plan::single));
+    Ok(at(tensor, &Coding { low, plan, ..coding.clone() }, dial))
 }
 
 /// Bits of a position and a value.
@@ -142,12 +178,18 @@ pub(super) fn search(tensor: &Tensor<'_>, goal: Goal) -> Result<(f64, Coding)> {
             Ok((goal.score(bits / n, error / tensor.energy), (coding, seen, cells)))
         })?;
         dial = turned.dial;
-        let (own, seen, cells) = turned.made;
+        let (own, mut seen, mut cells) = turned.made;
         coding = own;
+        let high = goal.bits() > LOW_BITS_FROM;
+        if round == 0 && high {
+            coding = with_low_bits(tensor, &sample, &coding, dial)?;
+            seen = coding.sample(tensor, &sample);
+            cells = seen.counter.cells(sample.scale);
+        }
         if round == rounds {
             break;
         }
-        if round == 0 || round == 1 && low {
+        if round == 0 && !high || round == 1 && low {
             coding.plan = Plan::new(&cells, tensor.limits());
         }
         coding.counts = counts(&coding, &cells);

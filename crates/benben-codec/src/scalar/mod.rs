@@ -20,8 +20,9 @@
 //! | 5 positions | words | elements that the symbols do not reach |
 //! | 6 exceptions | words | the bits of their f32 values |
 //!
-//! **Cost**: 1.45 to 1.53 dB above the Gaussian bound, 0.25 bit; decoding is one table look-up and one
-//! multiplication for each weight. **Choose it** by default, and where packing must be quick.
+//! **Cost**: 1.46 to 1.64 dB above the Gaussian bound at 1 to 8 bits, 0.25 bit; decoding is one table look-up for each
+//! weight, up to 6 bits. Encoding: 30 to 60 M weights for each second of one core with AVX-512. **Choose it** by
+//! default, and where packing must be quick.
 //!
 //! ```
 //! use benben_codec::{Target, scalar};
