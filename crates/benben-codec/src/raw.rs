@@ -23,10 +23,10 @@
 //! dtype's width. The others share one set of streams, `streams`.
 //!
 //! # Cost
-//! MiniLM-L6 (`examples/lossless.rs`), one thread of Zen 5 with AVX-512 VBMI2: 66.5 % of a bf16 cast at 6.3 GB/s, 84.7 %
-//! of f16, 81.8 % of the f32 original at 8.2 GB/s, into memory that has been written before. ZipNN in the same run, also
+//! MiniLM-L6 (`examples/lossless.rs`), one thread of Zen 5 with AVX-512 VBMI2: 66.4 % of a bf16 cast at 6.1 GB/s, 84.7 %
+//! of f16, 81.8 % of the f32 original at 8.6 GB/s, into memory that has been written before. ZipNN in the same run, also
 //! without page faults: 66.5 % at 3.7, 81.9 % at 5.2. Into fresh memory both wait for the system's pages first: 2.1 GB/s
-//! of bf16 beside 1.6. A half of the time of decoding is rANS, a third merging, which is bound by memory.
+//! of bf16 beside 1.6. Speeds by processor time. A half of the time of decoding is rANS, a third merging, which is bound by memory.
 //!
 //! # When to choose it
 //! For lossless packs, and in any pack for what is too small or too delicate to quantize.
