@@ -23,10 +23,10 @@
 //! dtype's width. The others share one set of streams, `streams`.
 //!
 //! # Cost
-//! MiniLM-L6 (`examples/lossless.rs`), one thread of Zen 5 with AVX-512 VBMI2: 66.5 % of a bf16 cast at 6.3 GB/s, 84.7 %
-//! of f16, 81.8 % of the f32 original at 8.2 GB/s, into memory that has been written before. ZipNN in the same run, also
+//! MiniLM-L6 (`examples/lossless.rs`), one thread of Zen 5 with AVX-512 VBMI2: 66.4 % of a bf16 cast at 6.1 GB/s, 84.7 %
+//! of f16, 81.8 % of the f32 original at 8.6 GB/s, into memory that has been written before. ZipNN in the same run, also
 //! without page faults: 66.5 % at 3.7, 81.9 % at 5.2. Into fresh memory both wait for the system's pages first: 2.1 GB/s
-//! of bf16 beside 1.6. A half of the time of decoding is rANS, a third merging, which is bound by memory.
+//! of bf16 beside 1.6. Speeds by processor time. A half of the time of decoding is rANS, a third merging, which is bound by memory.
 //!
 //! # When to choose it
 //! For lossless packs, and in any pack for what is too small or too delicate to quantize.
@@ -103,10 +103,10 @@ pub enum Layout {
 /// # Errors
 /// [`InvalidArgument`](benben_format::ErrorKind::InvalidArgument) where `bytes` does not hold the elements of `shape`.
 pub fn encode(bytes: &[u8], dtype: Dtype, shape: &[u64]) -> Result<EncodedLeaf> {
-    encode_in_chunks(bytes, dtype, shape, chunk_items(bytes.len() / dtype.size()))
+    encode_by(bytes, dtype, shape, CHUNK_ITEMS, chunk_items(bytes.len() / dtype.size()))
 }
 
-/// Four chunks of a tensor, or as many as stay in the second-level cache while they are decoded side by side; not so
+/// Of layout `float`: four chunks of a tensor, or as many as stay in the second-level cache while they are decoded side by side; not so
 /// small that lane states would show (0.2 % of bf16).
 fn chunk_items(elements: usize) -> u32 {
     const LEAST: usize = 1 << 15;
@@ -121,6 +121,17 @@ fn chunk_items(elements: usize) -> u32 {
 /// As [`encode`], and for a chunk size of 0 or above
 /// [`StreamSpec::MAX_CHUNK_ITEMS`](benben_format::StreamSpec::MAX_CHUNK_ITEMS).
 pub fn encode_in_chunks(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: u32) -> Result<EncodedLeaf> {
+    encode_by(bytes, dtype, shape, chunk_items, chunk_items)
+}
+
+/// [`encode_in_chunks`] with a chunk size of its own for layout `float`.
+fn encode_by(
+    bytes: &[u8],
+    dtype: Dtype,
+    shape: &[u64],
+    chunk_items: u32,
+    of_floats: u32,
+) -> Result<EncodedLeaf> {
     let elements = benben_format::element_count(shape)?;
     let size = dtype.size();
     if elements.checked_mul(size as u64) != Some(bytes.len() as u64) {
@@ -139,9 +150,13 @@ pub fn encode_in_chunks(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: 
     if bytes.len() < TINY || bytes[size..] == bytes[..bytes.len() - size] {
         return plain();
     }
-    let apart = encode_apart(bytes, dtype, shape, chunk_items)?;
+    let apart = encode_apart(bytes, dtype, shape, chunk_items, of_floats)?;
     let stored = |leaf: &EncodedLeaf| leaf.stored_bytes() + STREAM_COST * leaf.chunks.len() as u64;
     let ratio = stored(&apart) as f64 / bytes.len() as f64;
+    // Floats take more than half: here something repeats, which larger chunks see more of.
+    if of_floats != chunk_items && ratio < 0.5 {
+        return encode_by(bytes, dtype, shape, chunk_items, chunk_items);
+    }
     if bytes.len() > SMALL && ratio < 1.0 && sampled_ratio(bytes, size)? > 1.02 * ratio {
         return Ok(apart);
     }
@@ -167,7 +182,13 @@ fn sampled_ratio(bytes: &[u8], size: usize) -> Result<f64> {
 }
 
 /// The smallest of the layouts that code symbols, as far as tables tell.
-fn encode_apart(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: u32) -> Result<EncodedLeaf> {
+fn encode_apart(
+    bytes: &[u8],
+    dtype: Dtype,
+    shape: &[u64],
+    chunk_items: u32,
+    of_floats: u32,
+) -> Result<EncodedLeaf> {
     let (size, run) = (dtype.size(), classes::run(shape));
     let (layout, cut) = match float::choose(bytes, dtype, run) {
         Some(split) => (Layout::Float(split), float::cut(split, dtype)?),
@@ -196,6 +217,7 @@ fn encode_apart(bytes: &[u8], dtype: Dtype, shape: &[u64], chunk_items: u32) -> 
     }
     let rest = Rest::Planes { cut: &cut, bytes, tables: &tables };
     let mut leaf = leaf(dtype, shape, &layout)?;
+    let chunk_items = if matches!(layout, Layout::Float(_)) { of_floats } else { chunk_items };
     streams::encode(&Content { coding: &coding, run, symbols: &symbols, rest }, chunk_items, &mut leaf)?;
     Ok(leaf)
 }

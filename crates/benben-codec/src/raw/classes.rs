@@ -35,7 +35,7 @@ pub(super) struct Coding {
 
 /// Share of a tensor that more tables have to save: with 8 of them bf16 is decoded at half the speed of one, which the
 /// fastest kernel keeps in registers, and is 0.26 % smaller on average (MiniLM-L6).
-const WORTH: f64 = 1.0 / 100.0;
+const WORTH: f64 = 1.0 / 200.0;
 
 /// One table, or classes of runs where they save more than [`WORTH`] of symbols and rest together. `weight` of a symbol grows with the scale of the values that it stands for.
 pub(super) fn choose(symbols: &[u8], run: u64, weight: &[u8; 256], rest_bits: f64) -> Coding {

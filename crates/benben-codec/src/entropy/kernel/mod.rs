@@ -11,6 +11,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod narrow;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use super::Trellis;
@@ -32,16 +34,19 @@ pub enum Kernel {
     /// x86-64 with AVX-512 (also VBMI and VBMI2): 32 lanes to a register and small tables in registers; what does not
     /// fit is left to [`Kernel::Avx512`].
     Avx512Narrow,
+    /// aarch64, which always has it: 4 lanes to a register.
+    Neon,
 }
 
 impl Kernel {
     /// Every kernel there is.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Narrow];
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Narrow, Self::Neon];
 
     /// Whether this machine runs it.
     pub fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
+            Self::Neon => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2"),
             #[cfg(target_arch = "x86_64")]
@@ -79,6 +84,7 @@ impl Kernel {
             Self::Avx2 => "AVX2",
             Self::Avx512 => "AVX-512",
             Self::Avx512Narrow => "AVX-512 VBMI2",
+            Self::Neon => "NEON",
         }
     }
 }
@@ -151,11 +157,13 @@ pub(super) struct Lookup<'a> {
     /// Slots of all tables of the model.
     pub(super) slots: &'a [Slots],
     /// The tables that fit registers, in that form; none where the kernel does not use it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has such a kernel"))]
     pub(super) narrow: &'a [Option<Narrow>],
     /// Values by union codebook; one row, or two with a trellis. Not looked at for symbols.
     pub(super) values: &'a [[f32; 256]],
     pub(super) trellis: Trellis,
     /// One more than the largest symbol that any slot holds.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 looks at it"))]
     pub(super) alphabet: usize,
 }
 
@@ -217,6 +225,10 @@ impl Kernel {
             Self::Avx512Narrow => narrow::run(lookup, tables, lanes, words, out),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 | Self::Avx512Narrow => 0,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::run(lookup, tables, lanes, words, out),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => 0,
         }
     }
 }
