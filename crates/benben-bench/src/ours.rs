@@ -57,7 +57,7 @@ impl Job {
         let best = kernel == Kernel::fastest() && kernel != Kernel::Portable;
         match (self, kernel) {
             (Self::Symbols, Kernel::Avx2) => Some(Promise::OfConstriction(8.0)),
-            (Self::Symbols, Kernel::Avx512) => Some(Promise::OfConstriction(10.0)),
+            (Self::Symbols, kernel) if kernel != Kernel::Portable => Some(Promise::OfConstriction(10.0)),
             (Self::Fused, _) if best => Some(Promise::OfMemcpy(0.6)),
             (Self::Unions | Self::States, _) if best => Some(Promise::OfMemcpy(0.45)),
             _ => None,

@@ -43,7 +43,7 @@ pub(crate) fn run(args: Vec<String>) -> Outcome<ExitCode> {
         ["--write"] => {
             let mut text = HEADER.to_owned();
             for (kernel, job, count) in table()?.into_iter().flatten() {
-                writeln!(text, "{:<8} {:<14} {count:6.2}", kernel.name(), job.name())
+                writeln!(text, "{:<13} {:<14} {count:6.2}", kernel.name(), job.name())
                     .map_err(told("table"))?;
             }
             let mut file = benben::AtomicFile::create(Path::new(TABLE), true).map_err(told(TABLE))?;
@@ -78,7 +78,7 @@ fn table() -> Outcome<Option<Vec<Count>>> {
                 );
                 return Ok(None);
             };
-            println!("{:<8} {:<14} {count:6.2}", kernel.name(), job.name());
+            println!("{:<13} {:<14} {count:6.2}", kernel.name(), job.name());
             found.push((kernel, job, count));
         }
     }
@@ -90,10 +90,12 @@ fn check() -> Outcome<ExitCode> {
     let text = std::fs::read_to_string(TABLE).map_err(told(TABLE))?;
     let mut wrong = 0;
     for (kernel, job, count) in table()?.into_iter().flatten() {
-        let names = [kernel.name(), job.name()];
-        let line = text.lines().find_map(|l| match l.split_whitespace().collect::<Vec<_>>()[..] {
-            [k, j, count] if [k, j] == names => Some(count),
-            _ => None,
+        // Names of kernels have spaces: the line is what stands before its last word, spaces aside.
+        let name: Vec<&str> = kernel.name().split_whitespace().chain([job.name()]).collect();
+        let line = text.lines().find_map(|line| {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            let count = words.pop()?;
+            (words == name).then_some(count)
         });
         let expected: f64 = line
             .ok_or_else(|| format!("{TABLE} has no line for {kernel} {job}"))?
