@@ -33,6 +33,8 @@ pub struct Floats {
     pub bytes: u64,
     /// Bytes of the source decoded in a second, into new memory.
     pub decode_per_second: f64,
+    /// The same, into memory that was used before.
+    pub decode_again_per_second: f64,
     /// One matrix after the other, as in a model file.
     #[serde(skip)]
     pub data: Vec<u8>,
@@ -78,6 +80,9 @@ fn floats(data: &[Matrix], dtype: Dtype, measure: &mut Measure<'_>) -> Result<Fl
         ours.decode(&mut out)
     });
     let seconds = measure.race(&mut [Task { name: format!("decode {dtype}"), turn }])?;
+    // And into the same memory again, as a caller does who keeps it.
+    let turn = Box::new(|| ours.decode(&mut out));
+    let again = measure.race(&mut [Task { name: format!("decode {dtype} again"), turn }])?;
     if !tensors.iter().map(|t| &t.of).eq(&out) {
         return Err(Error::corruption(format!("{dtype} decodes to something else")));
     }
@@ -88,6 +93,7 @@ fn floats(data: &[Matrix], dtype: Dtype, measure: &mut Measure<'_>) -> Result<Fl
         source_bytes,
         bytes: ours.stored_bytes(),
         decode_per_second: source_bytes as f64 / seconds.iter().sum::<f64>(),
+        decode_again_per_second: source_bytes as f64 / again.iter().sum::<f64>(),
         data: out.concat(),
     })
 }

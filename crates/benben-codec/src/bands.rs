@@ -9,6 +9,10 @@ use rayon::prelude::*;
 /// Rounds of moving runs to the band that codes them shortest.
 const ROUNDS: usize = 4;
 
+/// What more bands must bring the bytes down to: each table takes 16 kB of cache to decode with, and a 0.2 % larger
+/// stream of four in place of sixteen is decoded a tenth faster.
+const WORTH: f64 = 0.998;
+
 /// Runs sorted into bands.
 #[derive(Debug, Clone)]
 pub struct Bands {
@@ -32,7 +36,7 @@ pub fn sort(symbols: &[u8], run: usize) -> Bands {
             break;
         }
         let bands = split(&runs, count);
-        if bands.bytes < best.bytes {
+        if bands.bytes < best.bytes * WORTH {
             best = bands;
         }
     }
