@@ -173,7 +173,9 @@ impl<'a> Decoder<'a> {
         }
         let (slots, narrow) = self.slots.get_or_init(|| {
             let narrow = if self.kernel == Kernel::Avx512Narrow { model.tables } else { &[] };
-            (model.tables.iter().map(Table::slots).collect(), narrow.iter().map(Narrow::new).collect())
+            let mut slots = vec![[0; 1 << 12]; model.tables.len()];
+            model.tables.iter().zip(&mut slots).for_each(|(table, slots)| table.slots(slots));
+            (slots, narrow.iter().map(Narrow::new).collect())
         });
         let alphabet = model.tables.iter().map(Table::alphabet).max().unwrap_or(0);
         let lookup = Lookup { slots, narrow, values, trellis: model.trellis, alphabet };

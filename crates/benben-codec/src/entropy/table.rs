@@ -141,17 +141,30 @@ impl Table {
         &self.levels
     }
 
-    /// What a decoder looks up for each state modulo 4096: symbol in bits 0 to 7, frequency less 1 in bits 8 to 19,
+    /// Writes what a decoder looks up for each state modulo 4096: symbol in bits 0 to 7, frequency less 1 in bits 8 to 19,
     /// distance from the symbol's first slot in bits 20 to 31.
-    pub(super) fn slots(&self) -> [u32; TOTAL as usize] {
-        let mut slots = [0; TOTAL as usize];
+    ///
+    /// Symbols are short runs of slots in which the last field counts up: they are written eight at a time, past their
+    /// end, and the next symbol writes over what was too much.
+    pub(super) fn slots(&self, out: &mut [u32; TOTAL as usize]) {
+        const STEP: usize = 8;
+        const COUNT: [u32; STEP] = [0, 1 << 20, 2 << 20, 3 << 20, 4 << 20, 5 << 20, 6 << 20, 7 << 20];
         for (symbol, (&start, &freq)) in self.starts.iter().zip(&self.freqs).enumerate() {
-            let own = &mut slots[start.into()..usize::from(start + freq)];
-            for (offset, slot) in own.iter_mut().enumerate() {
-                *slot = symbol as u32 | (u32::from(freq) - 1) << 8 | (offset as u32) << 20;
+            if freq == 0 {
+                continue;
+            }
+            let (start, end) = (usize::from(start), usize::from(start + freq));
+            let mut slot = symbol as u32 | (u32::from(freq) - 1) << 8;
+            for at in (start..end).step_by(STEP) {
+                match out.get_mut(at..at + STEP) {
+                    Some(eight) => {
+                        eight.iter_mut().zip(COUNT).for_each(|(o, count)| *o = slot.wrapping_add(count))
+                    }
+                    None => out[at..end].iter_mut().zip(COUNT).for_each(|(o, count)| *o = slot + count),
+                }
+                slot = slot.wrapping_add((STEP as u32) << 20);
             }
         }
-        slots
     }
 }
 
@@ -269,7 +282,9 @@ mod tests {
     fn one_symbol_takes_all_slots() {
         let table = Table::from_counts(&[0, 0, 0, 9]);
         assert_eq!((table.freq(3), table.alphabet(), table.cost_bits(&[0, 0, 0, 5])), (4096, 4, 0.0));
-        assert!(table.slots().iter().enumerate().all(|(i, &s)| s == 3 | 4095 << 8 | (i as u32) << 20));
+        let mut slots = [0; TOTAL as usize];
+        table.slots(&mut slots);
+        assert!(slots.iter().enumerate().all(|(i, &s)| s == 3 | 4095 << 8 | (i as u32) << 20));
         assert_eq!(table.cost_bits(&[1]), f64::INFINITY);
     }
 }
