@@ -16,13 +16,18 @@ enum Open {
     String(u8),
 }
 
-/// Refuses anything but one well-formed item of at most `limit` data items, nested at most `depth` deep.
+/// Longest text that the parser has a buffer for.
+const BUFFER: u64 = 4096;
+
+/// Refuses anything but one well-formed item of at most `limit` data items, nested at most `depth` deep. Says whether
+/// it is plain: without byte strings, strings in parts, and text of more than [`BUFFER`] bytes.
 ///
 /// # Errors
 /// Limit for more items, Corruption for all else, with the offset of the item that is wrong.
-pub(crate) fn check(bytes: &[u8], limit: u64, depth: usize) -> Result<()> {
+pub(crate) fn check(bytes: &[u8], limit: u64, depth: usize) -> Result<bool> {
     let mut rest = bytes;
     let mut items = 0;
+    let mut plain = true;
     let mut open = vec![Open::Count(1)];
     loop {
         while matches!(open.last(), Some(Open::Count(0))) {
@@ -32,7 +37,7 @@ pub(crate) fn check(bytes: &[u8], limit: u64, depth: usize) -> Result<()> {
         let wrong = |what: &str| Error::corruption(format!("directory: {what} at byte {at}"));
         let Some(within) = open.last_mut() else {
             return if rest.is_empty() {
-                Ok(())
+                Ok(plain)
             } else {
                 Err(Error::corruption(format!("directory: {} bytes after its end", rest.len())))
             };
@@ -55,7 +60,7 @@ pub(crate) fn check(bytes: &[u8], limit: u64, depth: usize) -> Result<()> {
             Open::Count(left) => *left -= 1,
             Open::Map { whole } => *whole = !*whole,
             Open::String(of) if *of != major || info == 31 => {
-                return Err(wrong("a part of a string is none"));
+                return Err(wrong("a string has a part of another kind, or without a length,"));
             }
             Open::Array | Open::String(_) => {}
         }
@@ -71,6 +76,7 @@ pub(crate) fn check(bytes: &[u8], limit: u64, depth: usize) -> Result<()> {
             31 => None,
             _ => return Err(wrong("a reserved form")),
         };
+        plain &= major != 2 && (major != 3 || argument.is_some_and(|n| n <= BUFFER));
         match (major, argument) {
             (2 | 3, Some(n)) => {
                 let after = usize::try_from(n).ok().and_then(|n| rest.get(n..));
@@ -151,6 +157,17 @@ mod tests {
         ];
         for bytes in wrong {
             assert_eq!(kind(bytes), Some(ErrorKind::Corruption), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_told() {
+        let text = |n: u16| [&[0x79][..], &n.to_be_bytes(), &vec![b'a'; n.into()]].concat();
+        for plain in [&b"\xa1\x61a\x9f\x01\xff"[..], &text(4096)] {
+            assert!(check(plain, 100, 8).unwrap(), "{plain:02x?}");
+        }
+        for long in [&b"\x81\x40"[..], b"\x81\x7f\xff", b"\x5f\xff", &text(4097)] {
+            assert!(!check(long, 100, 8).unwrap(), "{long:02x?}");
         }
     }
 
