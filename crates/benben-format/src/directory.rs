@@ -298,11 +298,12 @@ fn stream_from_wire(wire: &[u64]) -> Result<StreamSpec> {
     let &[code, items, chunk_items] = wire else {
         return Err(Error::corruption(format!("stream: expected three integers, found {}", wire.len())));
     };
+    let code = u8::try_from(code)
+        .map_err(|_| Error::corruption(format!("stream kind {code} is more than a byte")))?;
     let kind = match code {
         0 => StreamKind::Symbols,
         1 => StreamKind::Words,
-        17..=24 => StreamKind::Bytes { width: (code - 16) as u8 },
-        256.. => return Err(Error::corruption(format!("stream kind {code} is more than a byte"))),
+        17..=24 => StreamKind::Bytes { width: code - 16 },
         other => return Err(Error::compatibility(format!("stream kind {other} is not known to this build"))),
     };
     let max = StreamSpec::MAX_CHUNK_ITEMS;
