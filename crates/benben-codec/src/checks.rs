@@ -1,6 +1,6 @@
 //! What every codec checks of its arguments and of the leaf before it starts.
 
-use benben_format::{Error, LeafSpec, Result, element_count};
+use benben_format::{Dtype, Error, LeafSpec, Result, element_count};
 use std::ops::Range;
 
 /// Refuses values that do not fill `shape`, or that no lossy codec can stand for.
@@ -24,10 +24,11 @@ pub fn check_finite(values: &[f32], shape: &[u64]) -> Result<()> {
     }
 }
 
-/// Refuses a leaf of another codec or version.
+/// Refuses a leaf of another codec or version, then one of a dtype that the codec does not give: every codec but
+/// `raw` gives f32. What is unknown is never called corrupt, so the dtype comes last.
 ///
 /// # Errors
-/// Compatibility for a later version of the codec, InvalidArgument for another codec.
+/// Compatibility for a later version of the codec, InvalidArgument for another codec, Corruption for another dtype.
 pub fn check_codec(spec: &LeafSpec, name: &str, version: u16) -> Result<()> {
     if spec.codec != name {
         return Err(Error::invalid(format!("expected a leaf of codec {name}, found {}", spec.codec)));
@@ -38,6 +39,9 @@ pub fn check_codec(spec: &LeafSpec, name: &str, version: u16) -> Result<()> {
             spec.version
         ))
         .with_hint("a newer Benben reads this tensor"));
+    }
+    if name != crate::raw::CODEC && spec.dtype != Dtype::F32 {
+        return Err(Error::corruption(format!("codec {name} gives f32, the leaf says {}", spec.dtype)));
     }
     Ok(())
 }

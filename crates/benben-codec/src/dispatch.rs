@@ -1,7 +1,7 @@
 //! From the name of a codec to its decoder: the one place that lists them all.
 
 use crate::{pvq, raw, rvq, scalar, ternary, trellis};
-use benben_format::{Dtype, Error, LeafSource, Result};
+use benben_format::{Error, LeafSource, Result};
 use std::ops::Range;
 
 /// Names of the codecs that this build decodes.
@@ -14,12 +14,6 @@ pub const CODECS: [&str; 6] =
 /// Compatibility for a codec that this build does not know, by name; otherwise as the codec's own decoder.
 pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    if spec.codec != raw::CODEC && spec.dtype != Dtype::F32 {
-        return Err(Error::corruption(format!(
-            "codec {} gives f32, the leaf says {}",
-            spec.codec, spec.dtype
-        )));
-    }
     match spec.codec.as_str() {
         raw::CODEC => raw_values(source, range, out),
         scalar::CODEC => scalar::decode(source, range, out),

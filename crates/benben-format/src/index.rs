@@ -315,6 +315,9 @@ impl Ownership<'_> {
         self.chunks.sort_unstable();
         let mut next = 0;
         for (first, end) in self.chunks {
+            if first < next {
+                return Err(Error::corruption(format!("chunks from {first} on belong to two leaves")));
+            }
             if first != next {
                 return Err(Error::corruption(format!("chunks of a leaf begin at {first}, expected {next}")));
             }

@@ -24,6 +24,7 @@
 //! make packs use the `benben` facade. The bytes are specified in `format-spec/container.md`.
 
 mod atomic;
+mod cbor;
 mod directory;
 mod dtype;
 mod error;

@@ -200,9 +200,6 @@ fn fields() -> Result<Vec<MustFail>> {
         })?,
         case("file-twice", CORRUPTION, "two files of one name", &|p| p.repeat(&["files"], 1))?,
         case("dtype-unknown", COMPATIBILITY, "a dtype that is not known", &|p| p.set(t, "dtype", "f4"))?,
-        case("chunks-shared", CORRUPTION, "two leaves own the same chunk entries", &|p| {
-            p.set(&["tensors", "1", "expr"], "chunk", 0)
-        })?,
         case("nodes-257", LIMIT, "a sum of 256 terms", &|p| {
             add(p, "v", "t")?;
             p.wrap(&["tensors", "2", "expr"], "sum")?;
@@ -219,6 +216,55 @@ fn fields() -> Result<Vec<MustFail>> {
             add(p, "w", "v")
         })?,
         case("ref-shape", CORRUPTION, "a reference of another shape", &|p| add(p, "v", "u"))?,
+        case("sum-params", CORRUPTION, "a sum with parameters", &|p| {
+            p.wrap(expr, "sum")?;
+            p.set(expr, "params", Value::Map(vec![]))
+        })?,
+        case("sum-empty", CORRUPTION, "a sum of no terms", &|p| {
+            add(p, "v", "t")?;
+            p.set(&["tensors", "2"], "expr", Value::Map(vec![("node".into(), "sum".into())]))
+        })?,
+        case("ref-operand", CORRUPTION, "a reference with an operand", &|p| {
+            add(p, "v", "t")?;
+            let operand = p.at(&["tensors", "2", "expr"])?.clone();
+            p.set(&["tensors", "2", "expr"], "of", Value::Array(vec![operand]))
+        })?,
+        case("sparse-group-3", CORRUPTION, "a group of three sides", &|p| {
+            add(p, "v", "t")?;
+            let v = &["tensors", "2", "expr"][..];
+            let operand = p.at(v)?.clone();
+            p.set(v, "node", "sparse")?;
+            let group = Value::Array(vec![1.into(); 3]);
+            p.set(v, "params", Value::Map(vec![("group".into(), group)]))?;
+            p.set(v, "of", Value::Array(vec![operand; 2]))
+        })?,
+        case("inner-streams", CORRUPTION, "a node that is no leaf with a list of streams", &|p| {
+            p.wrap(expr, "sum")?;
+            p.set(expr, "streams", Value::Array(vec![]))
+        })?,
+        case("inner-chunk", CORRUPTION, "a node that is no leaf with a null for a chunk", &|p| {
+            p.wrap(expr, "sum")?;
+            p.set(expr, "chunk", Value::Null)
+        })?,
+        case("inner-segment", CORRUPTION, "a node that is no leaf with a null for a segment", &|p| {
+            p.wrap(expr, "sum")?;
+            p.set(expr, "segment", Value::Null)
+        })?,
+        case("leaf-operands", CORRUPTION, "a leaf with a list of operands", &|p| {
+            p.set(expr, "of", Value::Array(vec![]))
+        })?,
+        case("stream-4", CORRUPTION, "a stream of four integers", &|p| p.append(streams, 0.into()))?,
+        case("recipe-null", CORRUPTION, "a null for a recipe", &|p| p.set(&[], "recipe", Value::Null))?,
+        case("error-null", CORRUPTION, "a null for a relative_mse", &|p| {
+            p.set(&["tensors", "0", "origin"], "relative_mse", Value::Null)
+        })?,
+        case("shape-bytes", CORRUPTION, "a byte string for a shape", &|p| {
+            p.set(expr, "shape", Value::Bytes(vec![3, 4]))
+        })?,
+        case("metadata-twice", CORRUPTION, "a key of the metadata that occurs twice", &|p| {
+            let pair = |value: &str| ("license".into(), value.into());
+            p.set(&[], "metadata", Value::Map(vec![pair("none"), pair("any")]))
+        })?,
         case("nested-17", LIMIT, "a leaf under 16 nodes", &|p| {
             for _ in 0..16 {
                 p.wrap(expr, "sum")?;
@@ -226,6 +272,16 @@ fn fields() -> Result<Vec<MustFail>> {
             Ok(())
         })?,
     ])
+}
+
+/// Two leaves of the same bytes and the same chunk entry: but for that, nothing is wrong.
+fn shared() -> Result<MustFail> {
+    let leaf = || Ok::<_, Error>(Expr::Leaf(raw_bytes(Dtype::U8, &[5], &[1, 2, 3, 4, 5])?));
+    let mut parts =
+        Parts::of(&pack([("t", Dtype::U8, &[5][..], leaf()?), ("u", Dtype::U8, &[5][..], leaf()?)])?)?;
+    parts.set(&["tensors", "1", "expr"], "chunk", 0)?;
+    let why = "two leaves own the same chunk entries";
+    Ok(MustFail { name: "chunks-shared", kind: CORRUPTION, when: "open", why, bytes: parts.build()? })
 }
 
 /// Cases in which the directory as it is stored is wrong.
@@ -242,6 +298,11 @@ fn directories() -> Result<Vec<MustFail>> {
         when: "open",
         why,
         bytes: parts.build_around(&index),
+    };
+    // A key that nobody knows, with `value`.
+    let later = |value: &[u8]| {
+        let directory = [b"\xa3", &plain[1..], b"\x65later", value].concat();
+        parts.index_of(&directory, directory.len() as u64, 0)
     };
     let mut counted = parts.index_of(&plain, len, 0);
     counted[32] = 1;
@@ -269,6 +330,8 @@ fn directories() -> Result<Vec<MustFail>> {
         case("directory-bomb", CORRUPTION, "the frame goes on for 16 MiB", parts.index_of(&bomb, 1000, 1)),
         case("directory-garbage", CORRUPTION, "no zstd frame", parts.index_of(&plain, len, 1)),
         case("directory-cut", CORRUPTION, "the CBOR ends early", parts.index_of(&plain[..20], 20, 0)),
+        case("cbor-simple", CORRUPTION, "false in two bytes", later(b"\xf8\x14")),
+        case("cbor-text", CORRUPTION, "text in parts within text in parts", later(b"\x7f\x7f\x61a\xff\xff")),
         case("directory-longer", CORRUPTION, "a byte after the CBOR", parts.index_of(&longer, len + 1, 0)),
         case(
             "directory-deep",
@@ -289,5 +352,5 @@ fn directories() -> Result<Vec<MustFail>> {
 
 /// Every case.
 pub(crate) fn packs() -> Result<Vec<MustFail>> {
-    Ok([damaged()?, fields()?, directories()?].into_iter().flatten().collect())
+    Ok([damaged()?, fields()?, vec![shared()?], directories()?].into_iter().flatten().collect())
 }

@@ -31,6 +31,7 @@ pub(crate) fn packs() -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("front-index", front_index()?),
         ("plain-directory", Parts::of(&piped_pack()?)?.build()?),
         ("later-minor", later_minor()?),
+        ("long-cbor", long_cbor()?),
     ])
 }
 
@@ -548,4 +549,59 @@ fn later_minor() -> Result<Vec<u8>> {
     parts.set(&["tensors", "0", "origin"], "later", Value::from(2))?;
     parts.set(&["tensors", "0", "expr"], "later", Value::from("text"))?;
     parts.build()
+}
+
+/// The same in the longest forms of CBOR: wide arguments, no lengths, text in parts, and keys that no buffer expects.
+fn long_cbor() -> Result<Vec<u8>> {
+    let mut parts = Parts::of(&pack(two()?)?)?;
+    parts.set(&[], &"later ".repeat(1000), Value::Float(0.5))?;
+    parts.set(&["tensors", "0", "origin"], "relative_mse", Value::Float(0.25))?;
+    parts.set(&["tensors", "0", "expr"], "later", Value::Bytes(vec![0xff; 3]))?;
+    let mut directory = Vec::new();
+    put_long(&parts.directory, &mut directory);
+    Ok(parts.build_around(&parts.index_of(&directory, directory.len() as u64, 0)))
+}
+
+/// Appends `value` in the longest form that it has.
+fn put_long(value: &Value, out: &mut Vec<u8>) {
+    let part = |major: u8, bytes: &[u8], out: &mut Vec<u8>| {
+        out.push(major << 5 | 27);
+        out.extend((bytes.len() as u64).to_be_bytes());
+        out.extend(bytes);
+    };
+    match value {
+        Value::Integer(n) => {
+            out.push(27);
+            out.extend(u64::try_from(*n).unwrap_or_default().to_be_bytes());
+        }
+        Value::Text(text) => {
+            out.push(0x7f);
+            text.chars().for_each(|c| part(3, c.to_string().as_bytes(), out));
+            out.push(0xff);
+        }
+        Value::Bytes(bytes) => {
+            out.push(0x5f);
+            bytes.chunks(1).for_each(|b| part(2, b, out));
+            out.push(0xff);
+        }
+        Value::Array(items) => {
+            out.push(0x9f);
+            items.iter().for_each(|v| put_long(v, out));
+            out.push(0xff);
+        }
+        Value::Map(map) => {
+            out.push(0xbf);
+            map.iter().for_each(|(k, v)| {
+                put_long(k, out);
+                put_long(v, out);
+            });
+            out.push(0xff);
+        }
+        Value::Float(f) => {
+            out.push(0xfb);
+            out.extend(f.to_be_bytes());
+        }
+        Value::Bool(b) => out.push(0xf4 | u8::from(*b)),
+        _ => out.push(0xf6),
+    }
 }

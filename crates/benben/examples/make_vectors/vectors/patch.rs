@@ -53,7 +53,7 @@ impl Parts {
     }
 
     /// The value at the end of `path`: keys of maps, numbers of arrays.
-    fn at(&mut self, path: &[&str]) -> Result<&mut Value> {
+    pub(crate) fn at(&mut self, path: &[&str]) -> Result<&mut Value> {
         let mut value = &mut self.directory;
         for key in path {
             let found = match value {

@@ -67,10 +67,30 @@ fn container() -> Result<Vec<MustFail>> {
             edited(&|p| p.set(expr, "node", "lattice"))?,
         ),
         read(
+            "codec-unknown-bytes",
+            COMPATIBILITY,
+            "a codec that is not known, which gives bytes",
+            edited(&|p| {
+                p.set(&["tensors", "0"], "dtype", "u8")?;
+                p.set(expr, "dtype", "u8")?;
+                p.set(expr, "node", "lattice")
+            })?,
+        ),
+        read(
             "codec-version",
             COMPATIBILITY,
             "a version of a codec that is not known",
             edited(&|p| p.set(expr, "version", 2))?,
+        ),
+        read(
+            "codec-dtype",
+            CORRUPTION,
+            "a quantizer that gives bytes",
+            edited(&|p| {
+                p.set(&["tensors", "0"], "dtype", "u8")?;
+                p.set(expr, "dtype", "u8")?;
+                p.set(expr, "node", "scalar")
+            })?,
         ),
         read(
             "mode-unknown",

@@ -215,21 +215,18 @@ pub(super) fn trellises() -> Result<Vec<MustFail>> {
             Ok(())
         })
     };
-    let side = |counts: [u64; 2], tables: usize| -> Result<Vec<Chunk<'static>>> {
+    let side = |counts: [u64; 2], tables: usize| -> Result<(StreamSpec, Vec<Chunk<'static>>)> {
         let mut side = SideWriter::new();
         for count in counts {
             side.varint(count);
             (0..count).for_each(|_| side.u8(1));
         }
         side.tables(&vec![table([0, 1, 2]); tables])?;
-        Ok(encode_bytes(&side.into_bytes(), 1, 1 << 18)?.1)
+        encode_bytes(&side.into_bytes(), 1, 1 << 18)
     };
     let with_side = |name, why, counts, tables| {
         with(name, why, &|leaf| {
-            leaf.chunks[0] = side(counts, tables)?;
-            let items = leaf.chunks[0].iter().map(|c| c.bytes.len() as u64).sum();
-            leaf.spec.streams[0].items = items;
-            leaf.spec.streams[0].chunk_items = leaf.spec.streams[0].chunk_items.max(items as u32);
+            (leaf.spec.streams[0], leaf.chunks[0]) = side(counts, tables)?;
             Ok(())
         })
     };
