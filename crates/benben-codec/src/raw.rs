@@ -106,8 +106,8 @@ pub fn encode(bytes: &[u8], dtype: Dtype, shape: &[u64]) -> Result<EncodedLeaf> 
     encode_by(bytes, dtype, shape, CHUNK_ITEMS, chunk_items(bytes.len() / dtype.size()))
 }
 
-/// Of layout `float`: four chunks of a tensor, or as many as stay in the second-level cache while they are decoded side by side; not so
-/// small that lane states would show (0.2 % of bf16).
+/// Of layout `float`: four chunks of a tensor, or as many as stay in the second-level cache while they are decoded side
+/// by side; not so small that lane states would show (0.2 % of bf16).
 fn chunk_items(elements: usize) -> u32 {
     const LEAST: usize = 1 << 15;
     const MOST: usize = 1 << 16;
