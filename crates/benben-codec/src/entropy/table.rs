@@ -156,11 +156,9 @@ impl Table {
             let (start, end) = (usize::from(start), usize::from(start + freq));
             let mut slot = symbol as u32 | (u32::from(freq) - 1) << 8;
             for at in (start..end).step_by(STEP) {
-                match out.get_mut(at..at + STEP) {
-                    Some(eight) => {
-                        eight.iter_mut().zip(COUNT).for_each(|(o, count)| *o = slot.wrapping_add(count))
-                    }
-                    None => out[at..end].iter_mut().zip(COUNT).for_each(|(o, count)| *o = slot + count),
+                let last = if at + STEP > out.len() { end } else { at + STEP };
+                for (o, count) in out[at..last].iter_mut().zip(COUNT) {
+                    *o = slot.wrapping_add(count);
                 }
                 slot = slot.wrapping_add((STEP as u32) << 20);
             }
