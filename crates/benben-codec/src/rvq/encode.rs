@@ -94,7 +94,7 @@ fn missing(target: Target, fit: Fit) -> f64 {
 }
 
 /// Plans that are tried, each for more bits, where codebooks turn out too small for the target.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 8;
 /// Share of the bits per weight that may stay unused.
 const TOLERANCE: f64 = 0.02;
 

@@ -43,7 +43,26 @@ pub(super) fn reach(
         return Ok((vec![leaf], fit));
     }
     let sample = Sample::of(values);
-    let Plan { planes, wide, finest, start } = Plan::choose(&sample, rms, settings.target, most);
+    let mut plan = Plan::choose(&sample, rms, settings.target, most);
+    loop {
+        let (met, leaves, fit) = turn(values, shape, row, rms, goal, plan)?;
+        // A plan is made on simulated levels; where those stored fall short of an error, one plane more mends it.
+        if met || plan.planes == most || matches!(settings.target, Target::BitsPerWeight(_)) {
+            return Ok((leaves, fit));
+        }
+        plan = Plan::of(&sample, rms, settings.target, plan.planes + 1, plan.wide).0;
+    }
+}
+
+/// The stack of a plan, its first threshold turned until the goal is met, and whether it is.
+fn turn(
+    values: &[f32],
+    shape: &[u64],
+    row: usize,
+    rms: f64,
+    goal: Goal,
+    Plan { planes, wide, finest, start }: Plan,
+) -> Result<(bool, Vec<EncodedLeaf>, Fit)> {
     let stack = |dial: f64| stack(values, row, rms * dial.exp2(), planes, wide);
     // By estimated sizes first: they are within a percent, and cost a fraction.
     let guess = goal.turn_above(finest, start, 16, 0.003, |dial| {
@@ -58,7 +77,7 @@ pub(super) fn reach(
         Ok((goal.score(fit.bits_per_weight, fit.relative_mse), (leaves, fit)))
     })?;
     let (leaves, fit) = turned.made;
-    Ok((leaves, fit))
+    Ok((turned.met, leaves, fit))
 }
 
 /// `count` planes, the first at `threshold`, and their sum as a decoder adds it.
