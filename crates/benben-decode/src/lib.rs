@@ -14,9 +14,15 @@
 mod evaluate;
 mod hadamard;
 mod pack;
+mod resident;
+mod store;
 mod verify;
+mod weights;
 
 pub use benben_format::{Dtype, Error, ErrorKind, Limits, Result};
 pub use hadamard::{hadamard_rows, inverse_hadamard_rows};
 pub use pack::{Pack, Tensor};
+pub use resident::{Form, Resident};
+pub use store::LayerStore;
 pub use verify::{Fault, Report};
+pub use weights::Weights;

@@ -1,0 +1,5 @@
+//! Language models.
+
+mod language_model;
+
+pub use language_model::{LanguageModel, Wanted};
