@@ -8,8 +8,8 @@ use crate::{Form, Pack, Resident};
 use benben_format::{Error, Result};
 use std::sync::Arc;
 
-/// A tensor on its way into memory.
-pub(super) type Loading = Flight<Arc<Resident>>;
+/// A tensor on its way into memory: those who wait find it on the shelf, so that nothing else holds it.
+pub(super) type Loading = Flight<()>;
 
 /// Vectors up to this size leave memory last: norms are asked for at every step, and all of a network's take less
 /// than one matrix.
@@ -29,6 +29,8 @@ struct Slot {
     size: Option<usize>,
     /// Bytes counted for it now.
     held: usize,
+    /// Calls that use it or wait for it; it stays as long.
+    users: usize,
     /// When it was asked for last.
     asked: u64,
     /// Decoded ahead, and not asked for since.
@@ -89,6 +91,7 @@ impl Shelf {
             place: Place::Disk,
             size: None,
             held: 0,
+            users: 0,
             asked: 0,
             fresh: false,
             on_demand: false,
@@ -132,33 +135,30 @@ impl Shelf {
                 missing += size * usize::from(matches!(self.slots[tensor].place, Place::Disk));
             }
         }
-        let here = |slot: &Slot| {
-            if let Place::Here(r) = &slot.place { Some(Asked::Here(Arc::clone(r))) } else { None }
-        };
-        // Those that are here are held from now on, so that none of them makes room for another.
-        let mut found: Vec<Option<Asked>> = tensors.iter().map(|&tensor| here(&self.slots[tensor])).collect();
+        // They are held from now on, so that none of them makes room for another.
+        tensors.iter().for_each(|&tensor| self.slots[tensor].users += 1);
         // What exceeds the budget by itself comes on top of it: emptying the memory would not make it fit.
         if missing > 0 && together <= self.budget {
             self.make_room(missing, None);
         }
-        for (&tensor, found) in tensors.iter().zip(&mut found) {
+        for &tensor in tensors {
             self.clock += 1;
             self.order.advance(tensor);
             let slot = &mut self.slots[tensor];
             slot.asked = self.clock;
             slot.on_demand = false;
             slot.fresh = false;
-            asked.push(match (found.take(), &slot.place) {
-                (Some(found), _) => {
+            asked.push(match &slot.place {
+                Place::Here(resident) => {
                     self.counts.hits += 1;
-                    found
+                    Asked::Here(Arc::clone(resident))
                 }
-                (None, Place::Coming(flight)) => {
+                Place::Coming(flight) => {
                     self.counts.misses += 1;
                     self.counts.late += 1;
                     Asked::Coming(Arc::clone(flight))
                 }
-                (None, _) => {
+                Place::Disk => {
                     self.counts.misses += 1;
                     let flight = self.begin(tensor);
                     jobs.push(Job { tensor, flight: Arc::clone(&flight), ahead: false });
@@ -178,7 +178,22 @@ impl Shelf {
             slot.on_demand = true;
             return None;
         };
+        slot.users += 1;
         Some(Arc::clone(resident))
+    }
+
+    /// A tensor that was asked for and has arrived.
+    pub(super) fn take(&self, tensor: usize) -> Result<Arc<Resident>> {
+        match &self.slots[tensor].place {
+            Place::Here(resident) => Ok(Arc::clone(resident)),
+            // It has a user, and stays as long.
+            _ => Err(Error::invalid(format!("tensor number {tensor} left memory while it was in use"))),
+        }
+    }
+
+    /// A call is done with tensors that it asked for.
+    pub(super) fn give_back(&mut self, tensors: &[usize]) {
+        tensors.iter().for_each(|&tensor| self.slots[tensor].users -= 1);
     }
 
     /// What to decode ahead now: the nearest of the next matrices, as long as they fit without pushing out anything
@@ -225,23 +240,25 @@ impl Shelf {
     }
 
     /// Puts down what was decoded.
-    pub(super) fn land(&mut self, job: &Job, outcome: &Outcome<Arc<Resident>>) {
+    pub(super) fn land(&mut self, job: &Job, outcome: Outcome<Arc<Resident>>) -> Outcome<()> {
         self.prefetching -= usize::from(job.ahead);
         let slot = &mut self.slots[job.tensor];
         let reserved = slot.held;
-        if let Outcome::Done(resident) = outcome {
+        slot.held = 0;
+        slot.place = Place::Disk;
+        let outcome = outcome.map(|resident| {
             slot.held = resident.bytes();
-            slot.place = Place::Here(Arc::clone(resident));
+            slot.place = Place::Here(resident);
             self.counts.bytes_decoded += slot.held as u64;
             self.counts.prefetched += u64::from(job.ahead);
-        } else {
-            slot.held = 0;
-            slot.place = Place::Disk;
+        });
+        if !matches!(outcome, Outcome::Done(())) {
             slot.fresh = false;
             slot.on_demand = true;
         }
         self.counts.bytes_held = self.counts.bytes_held - reserved + slot.held;
         self.note_peak();
+        outcome
     }
 
     /// Lets go of tensors until the budget is kept, or all that is left is in use.
@@ -280,9 +297,7 @@ impl Shelf {
     /// How readily a tensor is let go of; none for one that must stay.
     fn rank(&self, tensor: usize, due: Option<usize>) -> Option<(u8, u64)> {
         let slot = &self.slots[tensor];
-        // Whoever uses a tensor took it under the lock that is held now.
-        let Place::Here(resident) = &slot.place else { return None };
-        if Arc::strong_count(resident) > 1 {
+        if slot.users > 0 || !matches!(slot.place, Place::Here(_)) {
             return None;
         }
         let idle = self.clock - slot.asked;
@@ -299,7 +314,8 @@ impl Shelf {
         let slot = &mut self.slots[tensor];
         let bytes = std::mem::take(&mut slot.held);
         let wasted = std::mem::take(&mut slot.fresh);
-        // Freed here, under the lock: whoever is told that there is room finds it.
+        // Nobody else holds it: freed here, under the lock, so that
+        // whoever is told that there is room finds it.
         slot.place = Place::Disk;
         self.counts.bytes_held -= bytes;
         self.counts.evicted += 1;

@@ -1,7 +1,7 @@
 //! Rows of a table, without the table.
 
 use super::rows::runs;
-use super::{LayerStore, Shared, position};
+use super::{Group, LayerStore, Shared, position};
 use benben_format::{Error, Expr, Result, StoredLeaf};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ impl LayerStore {
             Ok(resident)
         })?;
         if let Some(resident) = resident {
-            return resident.rows(ids, out).map_err(|e| e.in_tensor(name));
+            let group = Group { store: self, tensors: vec![tensor], residents: vec![resident] };
+            return group.residents[0].rows(ids, out).map_err(|e| e.in_tensor(name));
         }
         if missing.is_empty() {
             return Ok(());

@@ -1,0 +1,72 @@
+//! A store of layers keeps its budget: the allocator is asked, not the store.
+
+use super::ONE_AT_A_TIME;
+use benben::{Dtype, Pack, Recipe, open_model};
+use benben_decode::store::Options;
+use benben_decode::{LayerStore, Resident, Weights};
+use benben_tests::alloc::peak_of;
+use benben_tests::assets::demo_model;
+use benben_tests::model::{MadeModel, pack_to_memory, recipe_with};
+use std::sync::{Arc, PoisonError};
+
+/// Bytes that are held besides weights: the index of the order, slots, threads that start, chunks on their way.
+const BESIDES: usize = 300 << 10;
+
+/// Matrices of a pack and what each takes in memory.
+fn matrices(pack: &Pack, options: &Options) -> Vec<(String, usize)> {
+    let matrices = pack.tensors().filter(|t| t.shape().len() == 2);
+    matrices.map(|t| (t.name().to_owned(), Resident::predicted_bytes(&t, options.form).unwrap())).collect()
+}
+
+/// Walks three rounds, each tensor in use while the next thing is decoded ahead; gives the most bytes allocated.
+fn peak_of_walking(pack: &Arc<Pack>, names: &[(String, usize)], options: &Options) -> usize {
+    let inputs: Vec<Vec<f32>> =
+        names.iter().map(|(name, _)| vec![1.0; pack.tensor(name).unwrap().shape()[1] as usize]).collect();
+    let rows = |name: &str| pack.tensor(name).unwrap().shape()[0] as usize;
+    let mut outputs: Vec<Vec<f32>> = names.iter().map(|(name, _)| vec![0.0; rows(name)]).collect();
+    let mut walk = || {
+        let store = LayerStore::with_options(Arc::clone(pack), options).unwrap();
+        for _ in 0..3 {
+            for (((name, _), x), y) in names.iter().zip(&inputs).zip(&mut outputs) {
+                store.product(name, x, 1, y).unwrap();
+            }
+        }
+        let counts = store.statistics();
+        assert!(counts.bytes_held <= options.budget.unwrap_or(usize::MAX), "{counts:?}");
+    };
+    walk(); // what the library keeps for ever is there by now
+    peak_of(walk).1
+}
+
+#[test]
+fn memory_is_the_budget_and_the_largest_tensor() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let names: Vec<String> = (0..40).map(|i| format!("layer.{i}.weight")).collect();
+    let tensors: Vec<_> = names.iter().map(|n| (n.as_str(), Dtype::F32, &[512, 512][..])).collect();
+    let made = pack_to_memory(&MadeModel::new(&tensors), &recipe_with("scalar:4").unwrap()).unwrap();
+    let demo = open_model(&demo_model()).unwrap();
+    let small = pack_to_memory(&*demo, &Recipe::preset("small").unwrap()).unwrap();
+    for (what, bytes) in [("40 equal layers", made), ("the demo model", small)] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
+        drop(bytes);
+        let pack = Arc::new(Pack::open(file.path()).unwrap());
+        let names = matrices(&pack, &Options::default());
+        let all: usize = names.iter().map(|(_, bytes)| bytes).sum();
+        let largest = names.iter().map(|(_, bytes)| *bytes).max().unwrap();
+        for budget in [0, largest / 2, largest, all / 4, all / 2, 2 * all] {
+            for prefetch in [0, 2] {
+                let options = Options { budget: Some(budget), prefetch, threads: 2, ..Options::default() };
+                let peak = peak_of_walking(&pack, &names, &options);
+                let bound = budget.min(all) + largest + BESIDES;
+                println!(
+                    "{what}, {all} bytes, largest {largest}: budget {budget}, {prefetch} ahead: peak {peak}, bound {bound}"
+                );
+                assert!(
+                    peak <= bound,
+                    "{what}: {peak} bytes under a budget of {budget}, the bound is {bound}"
+                );
+            }
+        }
+    }
+}
