@@ -220,6 +220,8 @@ impl Drop for LayerStore {
         while shelf.in_flight > 0 {
             shelf = self.shared.idle.wait(shelf).unwrap_or_else(PoisonError::into_inner);
         }
+        // A thread that has just finished may hold the shared state a little longer, but no memory with it.
+        shelf.clear();
     }
 }
 

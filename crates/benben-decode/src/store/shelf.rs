@@ -325,6 +325,13 @@ impl Shelf {
         }
     }
 
+    /// Lets go of everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.rows.clear();
+        self.counts.bytes_held = 0;
+    }
+
     fn size(&mut self, tensor: usize) -> Result<usize> {
         if let Some(size) = self.slots[tensor].size {
             return Ok(size);
