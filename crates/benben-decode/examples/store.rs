@@ -1,9 +1,10 @@
 //! Walks through all matrices of a pack under several budgets, as a network does for each token, and prints what that
-//! takes: `cargo run --release -p benben-decode --example store -- model.benben [rounds] [prefetch]`.
+//! takes: `cargo run --release -p benben-decode --example store -- model.benben [rounds]
+//! [prefetch] [budget in KiB, instead of several]`.
 #![allow(clippy::print_stdout, reason = "an example shows what it measured")]
 
 use benben_decode::store::Options;
-use benben_decode::{LayerStore, Pack, Result, Weights};
+use benben_decode::{LayerStore, Pack, Resident, Result, Weights};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,21 +13,27 @@ fn main() -> Result<()> {
     let path = args.next().ok_or_else(|| benben_decode::Error::invalid("which pack?"))?;
     let rounds = args.next().and_then(|n| n.parse().ok()).unwrap_or(3);
     let prefetch = args.next().and_then(|n| n.parse().ok()).unwrap_or(Options::default().prefetch);
+    let only: Option<usize> = args.next().and_then(|n| n.parse().ok());
     let pack = Arc::new(Pack::open(path.as_ref())?);
     // One vector through every matrix, in stored order, as the network's walk would be.
     let walk: Vec<&str> = pack.tensors().filter(|t| t.shape().len() == 2).map(|t| t.name()).collect();
 
     let started = Instant::now();
     for name in &walk {
-        pack.tensor(name)?.to_f32()?;
+        Resident::load(&pack.tensor(name)?, Options::default().form)?;
     }
     println!("each tensor decoded once, without a store: {:.1?}; prefetch {prefetch}", started.elapsed());
     println!(
         "  budget  first walk  later walks  hit rate  late/walk  stall/walk  decoded/walk  read/walk      peak"
     );
-    let whole = measure(&pack, &walk, None, rounds, prefetch)?;
-    for budget in [whole / 2, whole / 4, 64 << 10] {
-        measure(&pack, &walk, Some(budget), rounds, prefetch)?;
+    if let Some(budget) = only {
+        measure(&pack, &walk, Some(budget << 10), rounds, prefetch)?;
+    } else {
+        let whole = measure(&pack, &walk, None, rounds, prefetch)?;
+        for budget in [whole / 2, whole / 4, 64 << 10] {
+            measure(&pack, &walk, Some(budget), rounds, prefetch)?;
+        }
+        hits(&pack, walk[walk.len() / 2])?;
     }
     println!("peak of the process: {}", peak_memory());
     Ok(())
@@ -72,6 +79,24 @@ fn measure(
         mib(after.bytes_peak as u64),
     );
     Ok(after.bytes_peak)
+}
+
+/// What it costs to be handed a tensor that is in memory.
+fn hits(pack: &Arc<Pack>, name: &str) -> Result<()> {
+    for budget in [None, Some(1 << 30)] {
+        let store = LayerStore::with_options(
+            Arc::clone(pack),
+            &Options { budget, prefetch: 0, ..Options::default() },
+        )?;
+        store.get(name)?;
+        let started = Instant::now();
+        for _ in 0..100_000 {
+            std::hint::black_box(&*store.get(name)?);
+        }
+        let budget = if budget.is_some() { "a budget" } else { "none" };
+        println!("a hit costs {:.0} ns, budget: {budget}", started.elapsed().as_secs_f64() * 1e4);
+    }
+    Ok(())
 }
 
 fn mib(bytes: u64) -> String {

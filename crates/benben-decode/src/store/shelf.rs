@@ -79,6 +79,8 @@ pub(super) struct Shelf {
     pub(super) in_flight: usize,
     prefetching: usize,
     pub(super) stopped: bool,
+    /// Whether a matrix was used yet: before that nobody knows which of them are read by rows alone.
+    walking: bool,
     pub(super) rows: RowCache,
     pub(super) counts: Statistics,
     /// Tensors that left since this was last emptied, where someone wants to know.
@@ -110,6 +112,7 @@ impl Shelf {
             in_flight: 0,
             prefetching: 0,
             stopped: false,
+            walking: false,
             rows: RowCache::new(budget),
             counts: Statistics::default(),
             gone: options.watch.is_some().then(Vec::new),
@@ -143,7 +146,11 @@ impl Shelf {
         }
         for &tensor in tensors {
             self.clock += 1;
-            self.order.advance(tensor);
+            // Vectors are small, and often taken out once, before any walk.
+            if !self.slots[tensor].is_vector {
+                self.walking = true;
+                self.order.advance(tensor);
+            }
             let slot = &mut self.slots[tensor];
             slot.asked = self.clock;
             slot.on_demand = false;
@@ -172,6 +179,7 @@ impl Shelf {
     /// The tensor if it is in memory, for its rows; if not, it is not decoded ahead until it is asked for whole.
     pub(super) fn peek(&mut self, tensor: usize) -> Option<Arc<Resident>> {
         self.clock += 1;
+        self.walking = true;
         let slot = &mut self.slots[tensor];
         slot.asked = self.clock;
         let Place::Here(resident) = &slot.place else {
@@ -199,7 +207,7 @@ impl Shelf {
     /// What to decode ahead now: the nearest of the next matrices, as long as they fit without pushing out anything
     /// that is used before them.
     pub(super) fn look_ahead(&mut self, jobs: &mut Vec<Job>) {
-        if self.stopped || self.prefetching >= self.at_once {
+        if self.stopped || !self.walking || self.prefetching >= self.at_once {
             return;
         }
         let slots = &self.slots;
