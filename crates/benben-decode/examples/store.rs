@@ -18,22 +18,25 @@ fn main() -> Result<()> {
     // One vector through every matrix, in stored order, as the network's walk would be.
     let walk: Vec<&str> = pack.tensors().filter(|t| t.shape().len() == 2).map(|t| t.name()).collect();
 
-    let started = Instant::now();
-    for name in &walk {
-        Resident::load(&pack.tensor(name)?, Options::default().form)?;
-    }
-    println!("each tensor decoded once, without a store: {:.1?}; prefetch {prefetch}", started.elapsed());
+    println!("{prefetch} matrices ahead");
     println!(
         "  budget  first walk  later walks  hit rate  late/walk  stall/walk  decoded/walk  read/walk      peak"
     );
     if let Some(budget) = only {
+        // Nothing else runs, so that the peak of the process belongs to it.
         measure(&pack, &walk, Some(budget << 10), rounds, prefetch)?;
     } else {
         let whole = measure(&pack, &walk, None, rounds, prefetch)?;
         for budget in [whole / 2, whole / 4, 64 << 10] {
             measure(&pack, &walk, Some(budget), rounds, prefetch)?;
         }
+        let started = Instant::now();
+        for name in &walk {
+            Resident::load(&pack.tensor(name)?, Options::default().form)?;
+        }
+        println!("each tensor decoded once, without a store: {:.1?}", started.elapsed());
         hits(&pack, walk[walk.len() / 2])?;
+        rows(&pack, walk[0])?;
     }
     println!("peak of the process: {}", peak_memory());
     Ok(())
@@ -95,6 +98,25 @@ fn hits(pack: &Arc<Pack>, name: &str) -> Result<()> {
         }
         let budget = if budget.is_some() { "a budget" } else { "none" };
         println!("a hit costs {:.0} ns, budget: {budget}", started.elapsed().as_secs_f64() * 1e4);
+    }
+    Ok(())
+}
+
+/// What rows of a table cost that is not in memory: one by one, 512 at once, and the same again.
+fn rows(pack: &Arc<Pack>, name: &str) -> Result<()> {
+    let store = LayerStore::new(Arc::clone(pack));
+    let [rows, columns] = store.shape(name)?;
+    let ids: Vec<u32> = (0..512u64).map(|i| u32::try_from(i * 7919 % rows as u64).unwrap_or(0)).collect();
+    let mut out = vec![0.0; ids.len() * columns];
+    let started = Instant::now();
+    for (id, out) in ids[..64].iter().zip(out.chunks_mut(columns)) {
+        store.rows(name, &[*id], out)?;
+    }
+    println!("rows of {name}: one takes {:.0?}", started.elapsed() / 64);
+    for what in ["512 at once", "again"] {
+        let started = Instant::now();
+        store.rows(name, &ids, &mut out)?;
+        println!("{what}: {:.1?}", started.elapsed());
     }
     Ok(())
 }

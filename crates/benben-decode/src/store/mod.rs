@@ -134,15 +134,16 @@ impl LayerStore {
     /// # Errors
     /// InvalidArgument where there is no such tensor; otherwise as [`Resident::load`].
     pub fn get(&self, name: &str) -> Result<Held<'_>> {
-        self.acquire(&[name]).map(Held)
+        self.acquire(&[name], true).map(Held)
     }
 
-    fn acquire(&self, names: &[&str]) -> Result<Group<'_>> {
+    /// The tensors called `names`, in use together; with `walk` as a step of the network.
+    fn acquire(&self, names: &[&str], walk: bool) -> Result<Group<'_>> {
         let pack = &self.shared.pack;
         let tensors = names.iter().map(|name| position(pack, name)).collect::<Result<Vec<_>>>()?;
         let mut asked = Vec::with_capacity(names.len());
         self.change(|shelf, jobs| {
-            shelf.ask(&tensors, &mut asked, jobs)?;
+            shelf.ask(&tensors, walk, &mut asked, jobs)?;
             shelf.look_ahead(jobs);
             Ok(())
         })?;
@@ -382,7 +383,7 @@ impl Weights for LayerStore {
         if names.len() != out.len() {
             return Err(Error::invalid(format!("{} outputs for {} matrices", out.len(), names.len())));
         }
-        let held = self.acquire(names)?;
+        let held = self.acquire(names, true)?;
         let matrices: Vec<&Resident> = held.residents.iter().map(|m| &**m).collect();
         Resident::products(&matrices, x, vectors, out)
     }

@@ -38,6 +38,8 @@ struct Slot {
     /// Not to be decoded ahead: it is read by rows, or could not be decoded.
     on_demand: bool,
     is_vector: bool,
+    /// Chunks that were decoded for rows of it.
+    spent: u64,
 }
 
 /// Work for a thread that decodes.
@@ -98,6 +100,7 @@ impl Shelf {
             fresh: false,
             on_demand: false,
             is_vector: tensor.shape().len() < 2,
+            spent: 0,
         };
         let budget = options.budget.unwrap_or(usize::MAX);
         Self {
@@ -120,9 +123,11 @@ impl Shelf {
     }
 
     /// Asks for tensors that are used together. Adds the answers to `asked`, and what has to be decoded to `jobs`.
+    /// With `walk`, the network is where it asks.
     pub(super) fn ask(
         &mut self,
         tensors: &[usize],
+        walk: bool,
         asked: &mut Vec<Asked>,
         jobs: &mut Vec<Job>,
     ) -> Result<()> {
@@ -147,7 +152,7 @@ impl Shelf {
         for &tensor in tensors {
             self.clock += 1;
             // Vectors are small, and often taken out once, before any walk.
-            if !self.slots[tensor].is_vector {
+            if walk && !self.slots[tensor].is_vector {
                 self.walking = true;
                 self.order.advance(tensor);
             }
@@ -188,6 +193,16 @@ impl Shelf {
         };
         slot.users += 1;
         Some(Arc::clone(resident))
+    }
+
+    /// Whether a table is better decoded whole than for another `chunks` of its `all` chunks: where that comes to half
+    /// of the work (no more than twice what was the least, whatever follows), and there is room to spare.
+    pub(super) fn worth_whole(&mut self, tensor: usize, chunks: u64, all: u64) -> bool {
+        let slot = &mut self.slots[tensor];
+        slot.spent = slot.spent.saturating_add(chunks);
+        let enough = slot.spent.saturating_mul(2) > all;
+        let size = if enough { self.size(tensor).ok() } else { None };
+        size.is_some_and(|size| self.counts.bytes_held.saturating_add(size) <= self.budget)
     }
 
     /// A tensor that was asked for and has arrived.
@@ -322,6 +337,7 @@ impl Shelf {
         let slot = &mut self.slots[tensor];
         let bytes = std::mem::take(&mut slot.held);
         let wasted = std::mem::take(&mut slot.fresh);
+        slot.spent = 0;
         // Nobody else holds it: freed here, under the lock, so that
         // whoever is told that there is room finds it.
         slot.place = Place::Disk;

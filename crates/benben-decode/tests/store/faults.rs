@@ -43,9 +43,10 @@ fn a_damaged_tensor_is_named_and_the_others_go_on() {
                 let e = store.rows("layer.2", &[63], &mut [0.0; 64]).unwrap_err();
                 assert_eq!((e.kind(), e.tensor()), (ErrorKind::Corruption, Some("layer.2")), "{e}");
             }
-            // Decoded for each who asked (six times), at most once more ahead.
+            // Once for each who asked, three times in three ways (a table of one chunk is read whole), and at most
+            // once more ahead.
             let failed = told.lock().unwrap().iter().filter(|line| *line == "failed layer.2").count();
-            assert!((6..=7).contains(&failed), "{failed}");
+            assert!((6..=10).contains(&failed), "{failed}");
             let counts = store.statistics();
             assert!(counts.bytes_held <= budget.unwrap_or(usize::MAX), "{counts:?}");
         }

@@ -5,7 +5,7 @@ use benben_decode::store::Options;
 use benben_decode::{LayerStore, Weights};
 use std::sync::Arc;
 
-const ROWS: usize = 16384;
+const ROWS: usize = 65536;
 const COLUMNS: usize = 64;
 const BYTES: usize = ROWS * COLUMNS * 4;
 
@@ -29,10 +29,10 @@ fn a_table_is_read_by_rows_until_it_is_asked_for_whole() {
     assert!(counts.bytes_held < BYTES / 8, "{counts:?}");
     assert!(counts.bytes_read * 2 < stored, "{} of {stored} bytes read for a row", counts.bytes_read);
     // The same again, twice in one call, out of order, from both ends.
-    let counts = look_up(&[7, 16383, 7, 0, 16383, 8]);
+    let counts = look_up(&[7, 65535, 7, 0, 65535, 8]);
     assert_eq!((counts.row_hits, counts.rows_decoded), (2, 4));
     let before = counts.bytes_read;
-    let counts = look_up(&[8, 0, 7, 16383]);
+    let counts = look_up(&[8, 0, 7, 65535]);
     assert_eq!((counts.row_hits, counts.rows_decoded, counts.bytes_read), (6, 4, before));
     store.rows("table", &[], &mut []).unwrap();
     assert_eq!(store.statistics().misses, 0, "rows do not make a table resident");
@@ -42,6 +42,28 @@ fn a_table_is_read_by_rows_until_it_is_asked_for_whole() {
     let before = store.statistics();
     let counts = look_up(&[100, 200, 300]);
     assert_eq!((counts.rows_decoded, counts.bytes_read), (before.rows_decoded, before.bytes_read));
+}
+
+#[test]
+fn a_table_that_is_read_all_over_is_taken_whole_where_there_is_room() {
+    let pack = open(packed(&[("table", &[ROWS as u64, COLUMNS as u64], true), ("m", &[8, 8], true)]));
+    let table = pack.tensor("table").unwrap().to_f32().unwrap();
+    for (budget, whole) in [(None, true), (Some(BYTES), true), (Some(BYTES - 1), false), (Some(0), false)] {
+        let options = Options { budget, ..Options::default() };
+        let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
+        // One after the other, or all at once.
+        for ids in [&[0u32][..], &[20_000], &[5, 20_000, 30_000, 40_000, 50_000, 60_000, 65_535]] {
+            let mut out = vec![0.0; ids.len() * COLUMNS];
+            store.rows("table", ids, &mut out).unwrap();
+            for (&id, out) in ids.iter().zip(out.chunks(COLUMNS)) {
+                assert_eq!(out, &table[id as usize * COLUMNS..(id as usize + 1) * COLUMNS]);
+            }
+        }
+        let counts = store.statistics();
+        assert_eq!(counts.bytes_decoded as usize, if whole { BYTES } else { 0 }, "{budget:?}: {counts:?}");
+        assert_eq!(counts.misses, u64::from(whole));
+        assert!(counts.bytes_peak <= budget.unwrap_or(usize::MAX));
+    }
 }
 
 #[test]
@@ -55,7 +77,7 @@ fn rows_are_kept_within_the_budget() {
         )
         .unwrap();
         for i in 0..60u32 {
-            let ids = [i * 267 % 16384, i * 131 % 16384, 5];
+            let ids = [i * 1067 % 65536, i * 131 % 65536, 5];
             let mut out = vec![0.0; 3 * COLUMNS];
             store.rows("table", &ids, &mut out).unwrap();
             for (&id, out) in ids.iter().zip(out.chunks(COLUMNS)) {
