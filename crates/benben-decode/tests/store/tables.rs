@@ -48,11 +48,15 @@ fn a_table_is_read_by_rows_until_it_is_asked_for_whole() {
 fn a_table_that_is_read_all_over_is_taken_whole_where_there_is_room() {
     let pack = open(packed(&[("table", &[ROWS as u64, COLUMNS as u64], true), ("m", &[8, 8], true)]));
     let table = pack.tensor("table").unwrap().to_f32().unwrap();
-    for (budget, whole) in [(None, true), (Some(BYTES), true), (Some(BYTES - 1), false), (Some(0), false)] {
-        let options = Options { budget, ..Options::default() };
+    for (budget, whole) in
+        [(None, true), (Some(BYTES + 4096), true), (Some(BYTES - 1), false), (Some(0), false)]
+    {
+        let options = Options { budget, prefetch: 0, ..Options::default() };
         let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
         // One after the other, or all at once.
-        for ids in [&[0u32][..], &[20_000], &[5, 20_000, 30_000, 40_000, 50_000, 60_000, 65_535]] {
+        for ids in
+            [&[0u32][..], &[20_000], &[5, 10_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000, 65_535]]
+        {
             let mut out = vec![0.0; ids.len() * COLUMNS];
             store.rows("table", ids, &mut out).unwrap();
             for (&id, out) in ids.iter().zip(out.chunks(COLUMNS)) {
