@@ -85,3 +85,35 @@ fn memory_is_the_budget_and_the_largest_tensor() {
         }
     }
 }
+
+/// Bytes of mapped files that count as memory of this process.
+#[cfg(target_os = "linux")]
+fn mapped() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+/// A file that is read in place becomes memory of whoever reads it, until it is given back.
+#[cfg(target_os = "linux")]
+#[test]
+fn pages_of_the_file_are_given_back() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let names: Vec<String> = (0..12).map(|i| format!("layer.{i}.weight")).collect();
+    let tensors: Vec<_> = names.iter().map(|n| (n.as_str(), Dtype::F32, &[512, 1024][..])).collect();
+    let bytes = pack_to_memory(&MadeModel::new(&tensors), &recipe_with("raw").unwrap()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
+    let before = mapped();
+    let pack = Arc::new(Pack::open(file.path()).unwrap());
+    let store = LayerStore::new(Arc::clone(&pack));
+    names.iter().for_each(|name| drop(store.get(name).unwrap()));
+    store.rows("layer.3.weight", &[7], &mut [0.0; 1024]).unwrap();
+    drop(store);
+    let by_store = mapped().saturating_sub(before);
+    pack.tensors().for_each(|tensor| drop(tensor.to_f32().unwrap()));
+    let by_hand = mapped().saturating_sub(before);
+    println!("of {} bytes {by_store} stay mapped after a store, {by_hand} without one", bytes.len());
+    assert!(by_hand > bytes.len() / 2, "the file is mapped: {by_hand}");
+    assert!(by_store < bytes.len() / 8, "{by_store} of {}", bytes.len());
+}
