@@ -31,7 +31,7 @@ impl LayerStore {
         if let Some(found) = resident.get(name) {
             return Ok(Arc::clone(found));
         }
-        let loaded = Arc::new(Resident::load(&self.pack.tensor(name)?, Form::Dense)?);
+        let loaded = Arc::new(Resident::load(&self.pack.tensor(name)?, Form::Codes)?);
         resident.insert(name.to_owned(), Arc::clone(&loaded));
         Ok(loaded)
     }
