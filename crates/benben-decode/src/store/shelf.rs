@@ -271,6 +271,8 @@ impl Shelf {
         slot.place = Place::Disk;
         let outcome = outcome.map(|resident| {
             slot.held = resident.bytes();
+            // What the index knows is the most that it may take: from now on it is known.
+            slot.size = Some(slot.held);
             slot.place = Place::Here(resident);
             self.counts.bytes_decoded += slot.held as u64;
             self.counts.prefetched += u64::from(job.ahead);
