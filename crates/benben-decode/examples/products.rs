@@ -42,7 +42,10 @@ fn main() -> Result<()> {
             Ok(weights as f64 * vectors as f64 / rounds[rounds.len() / 2] / 1e9)
         };
         let (codes, dense) = (speed(&codes)?, speed(&dense)?);
-        println!("{vectors:4} vectors: codes {codes:6.2}, dense {dense:6.2} G multiplications/s, ratio {:.2}", codes / dense);
+        println!(
+            "{vectors:4} vectors: codes {codes:6.2}, dense {dense:6.2} G multiplications/s, ratio {:.2}",
+            codes / dense
+        );
     }
     Ok(())
 }

@@ -133,7 +133,9 @@ impl<'a> Tensor<'a> {
     }
 
     /// What evaluates it, and its expression, held against its entry.
-    pub(crate) fn parts(&self) -> Result<(Evaluator<'a>, &'a benben_format::Expr<benben_format::StoredLeaf>)> {
+    pub(crate) fn parts(
+        &self,
+    ) -> Result<(Evaluator<'a>, &'a benben_format::Expr<benben_format::StoredLeaf>)> {
         self.pack.reader.signature(self.entry).map_err(|e| self.named(e))?;
         Ok((self.evaluator(), &self.entry.expr))
     }

@@ -171,7 +171,8 @@ impl Codes {
     /// What the outliers of rows from `first` on add to their sums.
     pub(super) fn correct(&self, first: usize, x: &[f32], out: &mut [f32]) {
         for (i, y) in out.iter_mut().enumerate() {
-            let more: f32 = self.outliers(first + i).iter().map(|&(c, v)| (v - self.rest) * x[c as usize]).sum();
+            let more: f32 =
+                self.outliers(first + i).iter().map(|&(c, v)| (v - self.rest) * x[c as usize]).sum();
             *y += more;
         }
     }

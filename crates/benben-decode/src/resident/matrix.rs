@@ -98,7 +98,8 @@ impl Matrix {
         }
         if vectors < WIDE {
             for v in 0..vectors {
-                let outs = matrices.iter().zip(out.iter_mut()).map(|(m, o)| &mut o[v * m.rows..(v + 1) * m.rows]);
+                let outs =
+                    matrices.iter().zip(out.iter_mut()).map(|(m, o)| &mut o[v * m.rows..(v + 1) * m.rows]);
                 Self::vector(matrices, x, v, outs.collect());
             }
             return;
@@ -140,7 +141,8 @@ impl Matrix {
         };
         // As many panels at a time as threads: what they hold is bounded.
         for firsts in firsts.chunks(4 * rayon::current_num_threads()) {
-            let panels: Vec<(usize, usize, Vec<f32>)> = firsts.par_iter().map(|&first| panel(first)).collect();
+            let panels: Vec<(usize, usize, Vec<f32>)> =
+                firsts.par_iter().map(|&first| panel(first)).collect();
             for (first, count, products) in panels {
                 for (out, products) in out.chunks_mut(self.rows).zip(products.chunks(count)) {
                     out[first..first + count].copy_from_slice(products);

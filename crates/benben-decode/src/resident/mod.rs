@@ -142,7 +142,10 @@ fn predicted(expr: &Expr<StoredLeaf>, elements: u64) -> u64 {
             // Rows are whole blocks of 64 codes, with a place in the list of outliers.
             benben_codec::scalar::CODEC | benben_codec::trellis::CODEC => {
                 let rows = benben_format::matrix(&leaf.spec.shape).map_or(u64::MAX, |m| m.0);
-                of(leaf).saturating_add(of(leaf) / 2).saturating_add(rows.saturating_mul(68)).saturating_add(2048)
+                of(leaf)
+                    .saturating_add(of(leaf) / 2)
+                    .saturating_add(rows.saturating_mul(68))
+                    .saturating_add(2048)
             }
             benben_codec::raw::CODEC => of(leaf).saturating_mul(leaf.spec.dtype.size().clamp(2, 4) as u64),
             _ => of(leaf).saturating_mul(4),

@@ -24,9 +24,7 @@ impl Node {
     /// of f32.
     pub(super) fn load(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>) -> Result<Self> {
         let load = |e: &Expr<StoredLeaf>| Self::load(evaluator, e);
-        let vector = |e: &Option<Box<Expr<StoredLeaf>>>| {
-            e.as_ref().map(|e| evaluator.all(e)).transpose()
-        };
+        let vector = |e: &Option<Box<Expr<StoredLeaf>>>| e.as_ref().map(|e| evaluator.all(e)).transpose();
         Ok(match expr {
             Expr::Ref { tensor, .. } => load(&evaluator.target(tensor)?.expr)?,
             Expr::Sum(terms) => Self::Sum(terms.iter().map(load).collect::<Result<_>>()?),
@@ -168,7 +166,12 @@ fn dense(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>) -> Result<Matrix> {
 fn leaf_matrix(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>, leaf: &StoredLeaf) -> Result<Matrix> {
     let (rows, columns) = evaluator.signature(expr)?.matrix()?;
     if leaf.spec.codec == benben_codec::raw::CODEC && matches!(leaf.spec.dtype, Dtype::F16 | Dtype::BF16) {
-        return Matrix::from_bytes(in_memory(rows)?, in_memory(columns)?, leaf.spec.dtype, &evaluator.bytes(expr)?);
+        return Matrix::from_bytes(
+            in_memory(rows)?,
+            in_memory(columns)?,
+            leaf.spec.dtype,
+            &evaluator.bytes(expr)?,
+        );
     }
     let Some(levels) = benben_codec::levels(&evaluator.reader.leaf(leaf))? else {
         return dense(evaluator, expr);

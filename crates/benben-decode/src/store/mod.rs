@@ -31,12 +31,12 @@ pub use statistics::{Event, Statistics, Watch};
 
 use crate::{Pack, Resident, Tensor, Weights};
 use benben_format::{Error, Result};
-use flight::{Flight, Outcome};
+use flight::{Flight, Flights, Outcome};
 use order::Order;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use shelf::{Asked, Job, Shelf};
 use std::ops::Deref;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Hands out the tensors of a pack to a running network, each decoded once, within a budget of memory.
@@ -66,8 +66,7 @@ struct Shared {
     pack: Arc<Pack>,
     options: Options,
     shelf: Mutex<Shelf>,
-    /// Woken when no flight is in the air.
-    idle: Condvar,
+    flights: Arc<Flights>,
 }
 
 impl std::fmt::Debug for LayerStore {
@@ -105,7 +104,7 @@ impl LayerStore {
         let order = Order::new(walk, pack.tensors().len(), options.order.is_none());
         let shelf = Mutex::new(Shelf::new(&pack, options, order, threads));
         let read_before = pack.reader().bytes_read();
-        let shared = Shared { pack, options: options.clone(), shelf, idle: Condvar::new() };
+        let shared = Shared { pack, options: options.clone(), shelf, flights: Arc::default() };
         let bounded = options.budget.is_some();
         Self { shared: Arc::new(shared), threads, pool: OnceLock::new(), read_before, bounded }
     }
@@ -184,8 +183,9 @@ impl LayerStore {
         for job in jobs {
             match self.pool() {
                 Ok(pool) => {
+                    self.shared.flights.begin();
                     let shared = Arc::clone(&self.shared);
-                    pool.spawn(move || shared.load(&job));
+                    pool.spawn(move || shared.load(job));
                 }
                 Err(error) => self.shared.refuse(&job, error),
             }
@@ -209,20 +209,19 @@ impl LayerStore {
     ) -> Result<T> {
         let flight = Arc::new(Flight::new());
         let (shared, landing) = (Arc::clone(&self.shared), Arc::clone(&flight));
-        self.pool()?.spawn(move || landing.land(Outcome::of(|| work(&shared))));
+        self.pool()?.spawn(move || {
+            let outcome = Outcome::of(|| work(&shared));
+            drop(shared);
+            landing.land(outcome);
+        });
         flight.wait()
     }
 }
 
 impl Drop for LayerStore {
     fn drop(&mut self) {
-        let mut shelf = self.shared.shelf();
-        shelf.stopped = true;
-        while shelf.in_flight > 0 {
-            shelf = self.shared.idle.wait(shelf).unwrap_or_else(PoisonError::into_inner);
-        }
-        // A thread that has just finished may hold the shared state a little longer, but no memory with it.
-        shelf.clear();
+        self.shared.shelf().stopped = true;
+        self.shared.flights.wait();
     }
 }
 
@@ -238,7 +237,7 @@ impl Shared {
     }
 
     /// Decodes one tensor, on a thread of the store's pool, and whatever is due after it.
-    fn load(self: &Arc<Self>, job: &Job) {
+    fn load(self: Arc<Self>, job: Job) {
         let started = Instant::now();
         let outcome = Outcome::of(|| {
             let tensor = self.tensor(job.tensor)?;
@@ -246,15 +245,14 @@ impl Shared {
             self.release(&tensor);
             resident.map(Arc::new)
         });
-        for job in self.finish(job, outcome, started.elapsed()) {
-            let shared = Arc::clone(self);
-            rayon::spawn(move || shared.load(&job));
+        for job in self.finish(&job, outcome, started.elapsed()) {
+            self.flights.begin();
+            let shared = Arc::clone(&self);
+            rayon::spawn(move || shared.load(job));
         }
-        let mut shelf = self.shelf();
-        shelf.in_flight -= 1;
-        if shelf.in_flight == 0 {
-            self.idle.notify_all();
-        }
+        let flights = Arc::clone(&self.flights);
+        drop((self, job));
+        flights.end();
     }
 
     /// Lands work for which no thread could be started: whoever waits is told.
@@ -263,7 +261,6 @@ impl Shared {
         let mut shelf = self.shelf();
         shelf.stopped = true;
         let outcome = shelf.land(job, outcome);
-        shelf.in_flight -= 1;
         drop(shelf);
         job.flight.land(outcome);
     }

@@ -1,5 +1,8 @@
 //! The kernels for x86-64 with AVX2, FMA and F16C: the portable text, compiled for these instructions.
-#![allow(unsafe_code, reason = "functions for instructions that the caller has found; `portable` is the text")]
+#![allow(
+    unsafe_code,
+    reason = "functions for instructions that the caller has found; `portable` is the text"
+)]
 
 use super::{View, portable};
 use std::ops::Range;

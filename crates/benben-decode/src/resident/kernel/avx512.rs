@@ -31,11 +31,21 @@ pub(super) fn expand(view: View<'_>, rows: Range<usize>, columns: usize, out: &m
             View::Dense(values) => expand_of(Dense(values.as_ptr()), rows, columns, out),
             View::F16(bits) => expand_of(Half(bits.as_ptr()), rows, columns, out),
             View::Bf16(bits) => expand_of(Brain(bits.as_ptr()), rows, columns, out),
-            View::Codes { codes, table, width: 4 } => expand_of(Codes::<1, 4>::new(codes, table), rows, columns, out),
-            View::Codes { codes, table, width: 5 } => expand_of(Codes::<2, 5>::new(codes, table), rows, columns, out),
-            View::Codes { codes, table, width: 6 } => expand_of(Codes::<4, 6>::new(codes, table), rows, columns, out),
-            View::Codes { codes, table, width: 7 } => expand_of(Codes::<8, 7>::new(codes, table), rows, columns, out),
-            View::Codes { codes, table, .. } => expand_of(Codes::<16, 8>::new(codes, table), rows, columns, out),
+            View::Codes { codes, table, width: 4 } => {
+                expand_of(Codes::<1, 4>::new(codes, table), rows, columns, out)
+            }
+            View::Codes { codes, table, width: 5 } => {
+                expand_of(Codes::<2, 5>::new(codes, table), rows, columns, out)
+            }
+            View::Codes { codes, table, width: 6 } => {
+                expand_of(Codes::<4, 6>::new(codes, table), rows, columns, out)
+            }
+            View::Codes { codes, table, width: 7 } => {
+                expand_of(Codes::<8, 7>::new(codes, table), rows, columns, out)
+            }
+            View::Codes { codes, table, .. } => {
+                expand_of(Codes::<16, 8>::new(codes, table), rows, columns, out)
+            }
         }
     }
 }
@@ -81,9 +91,8 @@ impl Weights for Half {
         // SAFETY: as for `Dense`.
         unsafe {
             let at = self.0.add(row * columns + block * BLOCK).cast::<i16>();
-            [0, 1, 2, 3].map(|i| {
-                _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(count, i), at.wrapping_add(16 * i)))
-            })
+            [0, 1, 2, 3]
+                .map(|i| _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(count, i), at.wrapping_add(16 * i))))
         }
     }
 }
@@ -140,13 +149,18 @@ impl<const TABLES: usize, const WIDTH: u32> Weights for Codes<TABLES, WIDTH> {
             let mut weights = [_mm512_setzero_ps(); 4];
             for (i, weights) in weights.iter_mut().enumerate() {
                 let half = if i < 2 { low } else { high };
-                let own = if i % 2 == 0 { _mm256_castsi256_si128(half) } else { _mm256_extracti128_si256::<1>(half) };
+                let own = if i % 2 == 0 {
+                    _mm256_castsi256_si128(half)
+                } else {
+                    _mm256_extracti128_si256::<1>(half)
+                };
                 let mut index = _mm512_cvtepu8_epi32(own);
                 if TABLES == 1 {
                     *weights = _mm512_permutexvar_ps(index, self.table[0]);
                     continue;
                 }
-                index = _mm512_mask_or_epi32(index, (planes[0] >> (16 * i)) as u16, index, _mm512_set1_epi32(16));
+                index =
+                    _mm512_mask_or_epi32(index, (planes[0] >> (16 * i)) as u16, index, _mm512_set1_epi32(16));
                 let mut found = self.table;
                 for k in 0..TABLES / 2 {
                     found[k] = _mm512_permutex2var_ps(self.table[2 * k], index, self.table[2 * k + 1]);

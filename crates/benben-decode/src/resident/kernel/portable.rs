@@ -52,7 +52,9 @@ fn expand_row(view: View<'_>, row: usize, out: &mut [f32]) {
     match view {
         View::Dense(values) => out.copy_from_slice(&values[own]),
         View::F16(bits) => out.iter_mut().zip(&bits[own]).for_each(|(v, &b)| *v = f16::from_bits(b).to_f32()),
-        View::Bf16(bits) => out.iter_mut().zip(&bits[own]).for_each(|(v, &b)| *v = bf16::from_bits(b).to_f32()),
+        View::Bf16(bits) => {
+            out.iter_mut().zip(&bits[own]).for_each(|(v, &b)| *v = bf16::from_bits(b).to_f32())
+        }
         View::Codes { codes, table, width } => {
             let bytes = block_bytes(width);
             let row = &codes[row * columns.div_ceil(BLOCK) * bytes..];
