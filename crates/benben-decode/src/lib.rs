@@ -23,6 +23,6 @@ pub use benben_format::{Dtype, Error, ErrorKind, Limits, Result};
 pub use hadamard::{hadamard_rows, inverse_hadamard_rows};
 pub use pack::{Pack, Tensor};
 pub use resident::{Form, Resident};
-pub use store::LayerStore;
+pub use store::{Event, Held, LayerStore, Options, Statistics, Watch};
 pub use verify::{Fault, Report};
 pub use weights::Weights;
