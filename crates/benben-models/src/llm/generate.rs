@@ -70,8 +70,11 @@ pub fn generate(
 ) -> Result<Generated> {
     let room = model.context() - model.position();
     if prompt.len() > room {
-        return Err(Error::invalid(format!("the prompt has {} tokens, there is room for {room}", prompt.len()))
-            .with_hint("shorten the prompt"));
+        return Err(Error::invalid(format!(
+            "the prompt has {} tokens, there is room for {room}",
+            prompt.len()
+        ))
+        .with_hint("shorten the prompt"));
     }
     let mut sampler = Sampler::new(settings.sampling)?;
     let mut stream = tokenizer.stream();

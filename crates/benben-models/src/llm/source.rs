@@ -5,6 +5,7 @@ use benben_format::{Error, Result, in_memory, matrix};
 use benben_io::ModelSource;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Weights of a [`ModelSource`], each read when it is first used and kept as f32.
@@ -12,6 +13,7 @@ pub struct SourceWeights {
     source: Arc<dyn ModelSource>,
     index: BTreeMap<String, usize>,
     held: Mutex<BTreeMap<String, Arc<Dense>>>,
+    read: AtomicU64,
 }
 
 /// A matrix in memory.
@@ -26,7 +28,13 @@ impl SourceWeights {
     #[must_use]
     pub fn new(source: Arc<dyn ModelSource>) -> Self {
         let index = source.tensors().iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
-        Self { source, index, held: Mutex::default() }
+        Self { source, index, held: Mutex::default(), read: AtomicU64::new(0) }
+    }
+
+    /// Bytes of tensors that were read so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     fn find(&self, name: &str) -> Result<usize> {
@@ -38,6 +46,7 @@ impl SourceWeights {
         let info = &self.source.tensors()[index];
         let mut values = vec![0.0; in_memory(benben_format::element_count(&info.shape)?)?];
         let bytes = self.source.read(index)?;
+        self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         info.dtype.to_f32(&bytes, &mut values).map_err(|e| e.in_tensor(&info.name))?;
         Ok(values)
     }
