@@ -40,7 +40,6 @@ struct Weights {
 }
 
 pub(crate) fn run(args: &Run, global: &Global) -> Result<Exit> {
-    exit::listen();
     let prompt = prompt(args.prompt.as_deref())?;
     let started = Instant::now();
     let model = args.model_args.open(&args.model)?;
@@ -56,6 +55,7 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<Exit> {
     let to_terminal = std::io::stdout().is_terminal();
     let mut failed = None;
     let mut first = None;
+    exit::listen();
     let made = generate(&mut *network, &tokenizer, &prompt, &settings, &mut |text| {
         if !text.is_empty() {
             first.get_or_insert_with(|| started.elapsed());
