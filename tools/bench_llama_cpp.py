@@ -266,9 +266,9 @@ def draw(rows):
         })
     widths = {key: max(len(key), *(len(row[key]) for row in shown)) for key in shown[0]}
     pad = lambda key, text: text.ljust(widths[key]) if key in ("model", "goals") else text.rjust(widths[key])
-    for line in [{key: key for key in shown[0]}, *shown]:
-        if any(row[key] for row in shown for key in line):
-            print("  ".join(pad(key, text) for key, text in line.items() if any(row[key] for row in shown)).rstrip())
+    filled = [key for key in widths if any(row[key] for row in shown)]
+    for line in [{key: key for key in filled}, *shown]:
+        print("  ".join(pad(key, line[key]) for key in filled).rstrip())
 
 
 def built():
