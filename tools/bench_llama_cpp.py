@@ -162,14 +162,16 @@ class LlamaCpp:
 class Benben:
     """`benben run` and `benben eval`; the fields that are read of what they print are these."""
 
-    def __init__(self, program, path, threads):
-        self.program, self.name, self.path = program, path.name, path
+    def __init__(self, program, path, threads, budget=None):
+        self.program, self.path, self.budget = program, path, budget
+        self.name = f"{path.name}, {budget}" if budget else path.name
         self.common = ["--threads", threads, "--no-progress"]
         self.packed, self.ours = path.is_file(), True
         self.bytes = path.stat().st_size if self.packed else sum(f.stat().st_size for f in path.glob("*.safetensors"))
 
     def run(self, prompt, tokens, *more):
-        return [self.program, "run", self.path, "-p", prompt.read_text(), "-n", tokens, *self.common, *more]
+        more = ["--memory", self.budget, *more] if self.budget else more
+        return [self.program, "run", self.path, "-p", prompt.read_text(encoding="utf-8"), "-n", tokens, *self.common, *more]
 
     def first(self, prompts):
         return watched(self.run(prompts["short"], 1))[0]
@@ -223,13 +225,15 @@ def measure(runs, args, texts):
             row["rate"].append(rate)
             row["memory"].append(memory)
             row["prefill"].append(run.prefill(texts))
-            if args.first_token and run.ours and run.packed:
+            if args.first_token and run.ours and run.packed and not run.budget:
                 row["decode"].append(run.decode())
     rows = []
     for run, row in zip(runs, took):
         middle = {key: statistics.median(values) if values else None for key, values in row.items()}
-        rows.append({"name": run.name, "ours": run.ours, "bytes": run.bytes, **middle, "perplexity": None})
-        if args.chunks:
+        about = {"packed": run.packed, "budget": run.budget} if run.ours else {}
+        rows.append({"name": run.name, "ours": run.ours, **about, "bytes": run.bytes, **middle, "perplexity": None})
+        # A budget changes no bit of the results.
+        if args.chunks and not (run.ours and run.budget):
             say(f"perplexity: {run.name}")
             rows[-1]["perplexity"] = run.perplexity(args.text, args.chunks)
     return rows
@@ -247,6 +251,8 @@ def judge(rows):
         row["nearest"] = near["name"]
         row["rate_ratio"] = row["rate"] / near["rate"]
         row["prefill_ratio"] = row["prefill"] / near["prefill"]
+        if row["budget"] or not row["packed"]:
+            continue
         row["goals"].append(f">= {RATE} x {near['name'].split()[-1]}: {verdict(row['rate_ratio'] >= RATE)}")
         row["goals"].append(f"file + {MEMORY / 1e6:.0f} MB: {verdict(row['memory'] < row['bytes'] + MEMORY)}")
         if row["decode"]:
@@ -289,6 +295,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path, help="Hugging Face folder in f16")
     parser.add_argument("--packs", type=pathlib.Path, nargs="*", default=[], help="packs of it, or the folder")
+    parser.add_argument("--memory", nargs="*", default=[], metavar="SIZE", help="each pack with these budgets too [none]")
     parser.add_argument("--text", type=pathlib.Path, help="text in UTF-8 [README.md]")
     parser.add_argument("--types", nargs="*", choices=TYPES, default=["Q8_0", "Q4_0", "Q3_K_M"], metavar="TYPE",
                         help=f"beside F16, of {', '.join(TYPES)} [Q8_0 Q4_0 Q3_K_M]")
@@ -316,7 +323,8 @@ def main():
     files = models(args.work, python, program, args.folder, args.types, args.threads)
     benben = (args.benben or built()).resolve() if args.packs else None
     runs = [LlamaCpp(program, name, path, args.threads) for name, path in files.items()]
-    runs += [Benben(benben, path, args.threads) for path in args.packs]
+    runs += [Benben(benben, path, args.threads, budget) for path in args.packs for budget in [None, *args.memory]
+             if path.is_file() or not budget]
     texts = prompts(args.folder, args.work, python, args.text)
     rows = measure(runs, args, texts)
     judge(rows)
