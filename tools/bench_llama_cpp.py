@@ -160,7 +160,7 @@ class LlamaCpp:
 
 
 class Benben:
-    """`benben run` and `benben eval`; the fields that are read of what they print are these."""
+    """`benben run` and `benben eval`."""
 
     def __init__(self, program, path, threads, budget=None):
         self.program, self.path, self.budget = program, path, budget
@@ -178,7 +178,10 @@ class Benben:
 
     def generate(self, prompts, tokens):
         _, memory, out, _ = watched(self.run(prompts["short"], tokens, "--json"))
-        return json.loads(out)["tokens_per_second"], memory
+        report = json.loads(out)
+        if report["generated_tokens"] != tokens:
+            say(f"{self.name}: {report['generated_tokens']} tokens, then the model ended the text")
+        return report["tokens_per_second"], memory
 
     def prefill(self, prompts):
         out = watched(self.run(prompts["long"], 1, "--json"))[2]
@@ -186,7 +189,7 @@ class Benben:
 
     def perplexity(self, text, chunks):
         command = [self.program, "eval", self.path, "--data", text, "--context", CONTEXT, "--chunks", chunks, *self.common]
-        return json.loads(watched([*command, "--json"])[2])["perplexity"]
+        return json.loads(watched([*command, "--json"])[2])["perplexity"]["value"]
 
     def decode(self):
         """Seconds to read and decode the pack once, process and all."""

@@ -4,8 +4,8 @@
     python3 tools/reference_perplexity.py FOLDER TEXT [--context 512] [--score all|half] [--json OUT] [--against EVAL.json]
 
 The whole file is tokenized without special tokens and cut into chunks of exactly `--context` tokens; what is left over is
-dropped. A chunk is scored from its second token to its last (`--score half`: from its middle on, as llama.cpp does), and
-the perplexity is exp of the mean negative log likelihood of all scored tokens. Weights and arithmetic are f32 on the CPU,
+dropped. A chunk is scored from its second token to its last (`--score half`: those of its second half but the first, as
+llama.cpp does), and the perplexity is exp of the mean negative log likelihood of all scored tokens. Weights and arithmetic are f32 on the CPU,
 the softmax f64. `--against` reads what `benben eval --json` wrote and ends with code 3 where the two differ by more than
 `--tolerance` percent.
 
@@ -85,7 +85,7 @@ def worker(args):
         raise SystemExit(f"{args.text} has {len(tokens)} tokens, less than one chunk of {args.context}")
     logits = {"transformers": by_transformers, "mlx": by_mlx}[args.backend](args.folder, args.threads)
     # The first token that is scored is one that has been predicted: at least the second.
-    first = args.context // 2 if args.score == "half" else 1
+    first = args.context // 2 + 1 if args.score == "half" else 1
     start, means = time.monotonic(), []
     for i, chunk in enumerate(chunks):
         means.append(float(losses(logits(chunk)[first - 1:-1], chunk[first:]).mean()))
@@ -95,7 +95,7 @@ def worker(args):
     json.dump({
         "perplexity": math.exp(mean), "standard_error": math.exp(mean) * spread, "mean_nll": mean,
         "context": args.context, "score": args.score, "chunks": len(chunks), "tokens": len(tokens),
-        "scored": len(chunks) * (args.context - first), "seconds": time.monotonic() - start, "chunk_nll": means,
+        "scored_tokens": len(chunks) * (args.context - first), "seconds": time.monotonic() - start, "chunk_nll": means,
     }, sys.stdout)
 
 
@@ -142,12 +142,13 @@ def versions(python, packages):
 def compare(report, path, tolerance):
     """Whether what `benben eval --json` says agrees with the reference."""
     ours = json.loads(path.read_text())
-    for key in ("context", "chunks"):
-        if key in ours and ours[key] != report[key]:
+    for key in ("context", "score", "tokens", "chunks", "scored_tokens"):
+        if ours[key] != report[key]:
             sys.exit(f"{path} has {ours[key]} as {key}, the reference {report[key]}: nothing to compare")
-    percent = 100.0 * (ours["perplexity"] / report["perplexity"] - 1)
+    found = ours["perplexity"]["value"]
+    percent = 100.0 * (found / report["perplexity"] - 1)
     met = abs(percent) <= tolerance
-    print(f"{path}: perplexity {ours['perplexity']:.5f}, {percent:+.4f} % "
+    print(f"{path}: perplexity {found:.5f}, {percent:+.4f} % "
           f"(goal: within {tolerance} %: {'met' if met else 'MISSED'})")
     return met
 
@@ -183,7 +184,7 @@ def main():
     report = {"by": versions(python, BACKENDS[name][2]), **json.loads(done.stdout)}
     print(f"{report['by']}, f32 on the CPU: perplexity {report['perplexity']:.5f} "
           f"(standard error {report['standard_error']:.3f}), {report['chunks']} chunks of {report['context']}, "
-          f"{report['scored']:,} of {report['tokens']:,} tokens scored, {report['seconds']:.0f} s")
+          f"{report['scored_tokens']:,} of {report['tokens']:,} tokens scored, {report['seconds']:.0f} s")
     if args.json:
         args.json.write_text(json.dumps(report, indent=2))
     if args.against and not compare(report, args.against, args.tolerance):
