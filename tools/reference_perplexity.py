@@ -165,12 +165,17 @@ def main():
     parser.add_argument("--venv", type=pathlib.Path, default=ROOT / "target" / "reference", help="[target/reference]")
     parser.add_argument("--json", type=pathlib.Path, help="write the report here too")
     parser.add_argument("--against", type=pathlib.Path, help="output of `benben eval --json`")
+    parser.add_argument("--report", type=pathlib.Path, help="what --json wrote earlier, in place of another run")
     parser.add_argument("--tolerance", type=float, default=0.1, help="percent of perplexity [0.1]")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.report and not args.against:
+        parser.error("--report is there to be held --against something")
     if args.worker:
         return worker(args)
 
+    if args.report:
+        return 0 if compare(json.loads(args.report.read_text()), args.against, args.tolerance) else 3
     python = environment(args.venv)
     name = backend(python, args.backend)
     command = [python, "-W", "ignore", __file__, "--worker", "--backend", name, str(args.folder), str(args.text)]
