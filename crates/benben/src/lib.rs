@@ -28,7 +28,9 @@ mod output;
 mod unpack;
 
 pub use benben_codec as codec;
-pub use benben_decode::{Fault, Pack, Report as VerifyReport, Tensor};
+pub use benben_decode::{
+    Fault, Form, LayerStore, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
+};
 pub use benben_encode::{
     Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
     Treatment, pack,
