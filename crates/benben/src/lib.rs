@@ -31,7 +31,7 @@ mod unpack;
 
 pub use benben_codec as codec;
 pub use benben_decode::{
-    Event, Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Statistics, Tensor, Weights,
+    Fault, Form, LayerStore, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
 pub use benben_encode::{
     Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
@@ -55,7 +55,7 @@ use std::path::Path;
 /// ```no_run
 /// use benben::llm::{Model, Sampling, Settings, generate};
 ///
-/// let model = Model::open("model.benben".as_ref(), &benben::Options::default())?;
+/// let model = Model::open("model.benben".as_ref(), &benben::store::Options::default())?;
 /// let (tokenizer, mut network) = (model.tokenizer()?, model.network()?);
 /// let prompt = tokenizer.encode("Alice was", true)?;
 /// let settings = Settings { tokens: 32, sampling: Sampling::default(), end: model.end_tokens(&tokenizer) };

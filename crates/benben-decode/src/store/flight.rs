@@ -15,6 +15,14 @@ pub(super) enum Outcome<T> {
 }
 
 impl<T> Outcome<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Done(value) => Outcome::Done(change(value)),
+            Self::Failed(error) => Outcome::Failed(error),
+            Self::Panicked(message) => Outcome::Panicked(message),
+        }
+    }
+
     /// Runs `work` and keeps a panic in hand: left alone, it would end the process from inside a pool.
     pub(super) fn of(work: impl FnOnce() -> Result<T>) -> Self {
         match catch_unwind(AssertUnwindSafe(work)) {

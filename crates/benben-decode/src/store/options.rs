@@ -26,7 +26,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { budget: None, form: Form::Dense, prefetch: 2, threads: 0, order: None, watch: None }
+        Self { budget: None, form: Form::Codes, prefetch: 2, threads: 0, order: None, watch: None }
     }
 }
 

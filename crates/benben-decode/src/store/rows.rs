@@ -84,18 +84,33 @@ impl RowCache {
     }
 }
 
-/// Cuts ascending row numbers into runs that are decoded together: within one run from the first to the last are at
-/// most `window` rows.
-pub(super) fn runs(ids: &[u32], window: u32) -> Vec<&[u32]> {
-    let mut runs = Vec::new();
-    let mut rest = ids;
-    while let Some(&first) = rest.first() {
-        let end = rest.partition_point(|&id| id - first < window.max(1));
-        let (run, others) = rest.split_at(end);
-        runs.push(run);
-        rest = others;
+/// How the rows of a table lie in chunks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Layout {
+    /// Rows of the table.
+    pub(super) rows: u64,
+    /// Items of the stream that takes the most chunks, and of one of its chunks.
+    pub(super) items: u64,
+    pub(super) chunk_items: u64,
+}
+
+impl Layout {
+    /// Chunks that the whole takes, one after the other.
+    pub(super) fn chunks(&self) -> u64 {
+        self.items.div_ceil(self.chunk_items.max(1)).max(1)
     }
-    runs
+
+    /// The chunk in which a row begins.
+    fn chunk_of(&self, row: u32) -> u128 {
+        u128::from(row) * u128::from(self.items)
+            / u128::from(self.rows.max(1))
+            / u128::from(self.chunk_items.max(1))
+    }
+
+    /// Cuts ascending row numbers into runs that are decoded together: those that begin in the same chunk.
+    pub(super) fn runs(self, ids: &[u32]) -> impl Iterator<Item = &[u32]> {
+        ids.chunk_by(move |&a, &b| self.chunk_of(a) == self.chunk_of(b))
+    }
 }
 
 #[cfg(test)]
@@ -128,8 +143,13 @@ mod tests {
 
     #[test]
     fn runs_cover_all_rows_in_order() {
-        assert_eq!(runs(&[1, 2, 9, 10, 11, 30], 10), [&[1, 2, 9, 10][..], &[11], &[30]]);
-        assert_eq!(runs(&[5, 6], 0), [&[5][..], &[6]]);
-        assert!(runs(&[], 4).is_empty());
+        let layout = Layout { rows: 40, items: 400, chunk_items: 95 };
+        let cut = |ids| layout.runs(ids).map(<[u32]>::to_vec).collect::<Vec<_>>();
+        // Row 9 begins at item 90, in the first chunk still; row 19 at item 190, the first of the third.
+        assert_eq!(cut(&[1, 2, 9, 10, 18, 19, 39]), [vec![1, 2, 9], vec![10, 18], vec![19], vec![39]]);
+        assert!(cut(&[]).is_empty());
+        assert_eq!(layout.chunks(), 5);
+        let each = Layout { rows: 7, items: 7, chunk_items: 1 };
+        assert_eq!(each.runs(&[5, 6]).count(), 2);
     }
 }

@@ -8,8 +8,8 @@ use crate::{Form, Pack, Resident};
 use benben_format::{Error, Result};
 use std::sync::Arc;
 
-/// A tensor on its way into memory.
-pub(super) type Loading = Flight<Arc<Resident>>;
+/// A tensor on its way into memory: those who wait find it on the shelf, so that nothing else holds it.
+pub(super) type Loading = Flight<()>;
 
 /// Vectors up to this size leave memory last: norms are asked for at every step, and all of a network's take less
 /// than one matrix.
@@ -29,6 +29,8 @@ struct Slot {
     size: Option<usize>,
     /// Bytes counted for it now.
     held: usize,
+    /// Calls that use it or wait for it; it stays as long.
+    users: usize,
     /// When it was asked for last.
     asked: u64,
     /// Decoded ahead, and not asked for since.
@@ -36,6 +38,8 @@ struct Slot {
     /// Not to be decoded ahead: it is read by rows, or could not be decoded.
     on_demand: bool,
     is_vector: bool,
+    /// Chunks that were decoded for rows of it.
+    spent: u64,
 }
 
 /// Work for a thread that decodes.
@@ -77,6 +81,8 @@ pub(super) struct Shelf {
     pub(super) in_flight: usize,
     prefetching: usize,
     pub(super) stopped: bool,
+    /// Whether a matrix was used yet: before that nobody knows which of them are read by rows alone.
+    walking: bool,
     pub(super) rows: RowCache,
     pub(super) counts: Statistics,
     /// Tensors that left since this was last emptied, where someone wants to know.
@@ -89,10 +95,12 @@ impl Shelf {
             place: Place::Disk,
             size: None,
             held: 0,
+            users: 0,
             asked: 0,
             fresh: false,
             on_demand: false,
             is_vector: tensor.shape().len() < 2,
+            spent: 0,
         };
         let budget = options.budget.unwrap_or(usize::MAX);
         Self {
@@ -107,6 +115,7 @@ impl Shelf {
             in_flight: 0,
             prefetching: 0,
             stopped: false,
+            walking: false,
             rows: RowCache::new(budget),
             counts: Statistics::default(),
             gone: options.watch.is_some().then(Vec::new),
@@ -114,9 +123,11 @@ impl Shelf {
     }
 
     /// Asks for tensors that are used together. Adds the answers to `asked`, and what has to be decoded to `jobs`.
+    /// With `walk`, the network is where it asks.
     pub(super) fn ask(
         &mut self,
         tensors: &[usize],
+        walk: bool,
         asked: &mut Vec<Asked>,
         jobs: &mut Vec<Job>,
     ) -> Result<()> {
@@ -132,33 +143,34 @@ impl Shelf {
                 missing += size * usize::from(matches!(self.slots[tensor].place, Place::Disk));
             }
         }
-        let here = |slot: &Slot| {
-            if let Place::Here(r) = &slot.place { Some(Asked::Here(Arc::clone(r))) } else { None }
-        };
-        // Those that are here are held from now on, so that none of them makes room for another.
-        let mut found: Vec<Option<Asked>> = tensors.iter().map(|&tensor| here(&self.slots[tensor])).collect();
+        // They are held from now on, so that none of them makes room for another.
+        tensors.iter().for_each(|&tensor| self.slots[tensor].users += 1);
         // What exceeds the budget by itself comes on top of it: emptying the memory would not make it fit.
         if missing > 0 && together <= self.budget {
             self.make_room(missing, None);
         }
-        for (&tensor, found) in tensors.iter().zip(&mut found) {
+        for &tensor in tensors {
             self.clock += 1;
-            self.order.advance(tensor);
+            // Vectors are small, and often taken out once, before any walk.
+            if walk && !self.slots[tensor].is_vector {
+                self.walking = true;
+                self.order.advance(tensor);
+            }
             let slot = &mut self.slots[tensor];
             slot.asked = self.clock;
             slot.on_demand = false;
             slot.fresh = false;
-            asked.push(match (found.take(), &slot.place) {
-                (Some(found), _) => {
+            asked.push(match &slot.place {
+                Place::Here(resident) => {
                     self.counts.hits += 1;
-                    found
+                    Asked::Here(Arc::clone(resident))
                 }
-                (None, Place::Coming(flight)) => {
+                Place::Coming(flight) => {
                     self.counts.misses += 1;
                     self.counts.late += 1;
                     Asked::Coming(Arc::clone(flight))
                 }
-                (None, _) => {
+                Place::Disk => {
                     self.counts.misses += 1;
                     let flight = self.begin(tensor);
                     jobs.push(Job { tensor, flight: Arc::clone(&flight), ahead: false });
@@ -172,19 +184,45 @@ impl Shelf {
     /// The tensor if it is in memory, for its rows; if not, it is not decoded ahead until it is asked for whole.
     pub(super) fn peek(&mut self, tensor: usize) -> Option<Arc<Resident>> {
         self.clock += 1;
+        self.walking = true;
         let slot = &mut self.slots[tensor];
         slot.asked = self.clock;
         let Place::Here(resident) = &slot.place else {
             slot.on_demand = true;
             return None;
         };
+        slot.users += 1;
         Some(Arc::clone(resident))
+    }
+
+    /// Whether a table is better decoded whole than for another `chunks` of its `all` chunks: where that comes to half
+    /// of the work (no more than twice what was the least, whatever follows), and there is room to spare.
+    pub(super) fn worth_whole(&mut self, tensor: usize, chunks: u64, all: u64) -> bool {
+        let slot = &mut self.slots[tensor];
+        slot.spent = slot.spent.saturating_add(chunks);
+        let enough = slot.spent.saturating_mul(2) > all;
+        let size = if enough { self.size(tensor).ok() } else { None };
+        size.is_some_and(|size| self.counts.bytes_held.saturating_add(size) <= self.budget)
+    }
+
+    /// A tensor that was asked for and has arrived.
+    pub(super) fn take(&self, tensor: usize) -> Result<Arc<Resident>> {
+        match &self.slots[tensor].place {
+            Place::Here(resident) => Ok(Arc::clone(resident)),
+            // It has a user, and stays as long.
+            _ => Err(Error::invalid(format!("tensor number {tensor} left memory while it was in use"))),
+        }
+    }
+
+    /// A call is done with tensors that it asked for.
+    pub(super) fn give_back(&mut self, tensors: &[usize]) {
+        tensors.iter().for_each(|&tensor| self.slots[tensor].users -= 1);
     }
 
     /// What to decode ahead now: the nearest of the next matrices, as long as they fit without pushing out anything
     /// that is used before them.
     pub(super) fn look_ahead(&mut self, jobs: &mut Vec<Job>) {
-        if self.stopped || self.prefetching >= self.at_once {
+        if self.stopped || !self.walking || self.prefetching >= self.at_once {
             return;
         }
         let slots = &self.slots;
@@ -225,23 +263,25 @@ impl Shelf {
     }
 
     /// Puts down what was decoded.
-    pub(super) fn land(&mut self, job: &Job, outcome: &Outcome<Arc<Resident>>) {
+    pub(super) fn land(&mut self, job: &Job, outcome: Outcome<Arc<Resident>>) -> Outcome<()> {
         self.prefetching -= usize::from(job.ahead);
         let slot = &mut self.slots[job.tensor];
         let reserved = slot.held;
-        if let Outcome::Done(resident) = outcome {
+        slot.held = 0;
+        slot.place = Place::Disk;
+        let outcome = outcome.map(|resident| {
             slot.held = resident.bytes();
-            slot.place = Place::Here(Arc::clone(resident));
+            slot.place = Place::Here(resident);
             self.counts.bytes_decoded += slot.held as u64;
             self.counts.prefetched += u64::from(job.ahead);
-        } else {
-            slot.held = 0;
-            slot.place = Place::Disk;
+        });
+        if !matches!(outcome, Outcome::Done(())) {
             slot.fresh = false;
             slot.on_demand = true;
         }
         self.counts.bytes_held = self.counts.bytes_held - reserved + slot.held;
         self.note_peak();
+        outcome
     }
 
     /// Lets go of tensors until the budget is kept, or all that is left is in use.
@@ -280,9 +320,7 @@ impl Shelf {
     /// How readily a tensor is let go of; none for one that must stay.
     fn rank(&self, tensor: usize, due: Option<usize>) -> Option<(u8, u64)> {
         let slot = &self.slots[tensor];
-        // Whoever uses a tensor took it under the lock that is held now.
-        let Place::Here(resident) = &slot.place else { return None };
-        if Arc::strong_count(resident) > 1 {
+        if slot.users > 0 || !matches!(slot.place, Place::Here(_)) {
             return None;
         }
         let idle = self.clock - slot.asked;
@@ -299,7 +337,9 @@ impl Shelf {
         let slot = &mut self.slots[tensor];
         let bytes = std::mem::take(&mut slot.held);
         let wasted = std::mem::take(&mut slot.fresh);
-        // Freed here, under the lock: whoever is told that there is room finds it.
+        slot.spent = 0;
+        // Nobody else holds it: freed here, under the lock, so that
+        // whoever is told that there is room finds it.
         slot.place = Place::Disk;
         self.counts.bytes_held -= bytes;
         self.counts.evicted += 1;
@@ -307,6 +347,13 @@ impl Shelf {
         if let Some(gone) = &mut self.gone {
             gone.push(Gone { tensor, bytes, wasted });
         }
+    }
+
+    /// Lets go of everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.rows.clear();
+        self.counts.bytes_held = 0;
     }
 
     fn size(&mut self, tensor: usize) -> Result<usize> {
