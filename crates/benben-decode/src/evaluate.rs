@@ -18,7 +18,7 @@ impl Evaluator<'_> {
         self.reader.limits()
     }
 
-    fn signature(&self, node: &Node) -> Result<Signature> {
+    pub(crate) fn signature(&self, node: &Node) -> Result<Signature> {
         node.signature(self.limits())
     }
 
@@ -131,12 +131,17 @@ impl Evaluator<'_> {
     }
 
     /// The tensor that a reference names, its expression held against its entry.
-    fn target(&self, tensor: &str) -> Result<&Entry> {
+    pub(crate) fn target(&self, tensor: &str) -> Result<&Entry> {
         let entry = self.reader.tensor(tensor);
         let entry = entry
             .ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))?;
         self.reader.signature(entry)?;
         Ok(entry)
+    }
+
+    /// All elements of a vector, whatever its shape.
+    pub(crate) fn all(&self, node: &Node) -> Result<Vec<f32>> {
+        self.rows(node, 0..self.signature(node)?.matrix()?.0)
     }
 
     /// Elements `range` of a vector, whatever its shape.

@@ -132,6 +132,12 @@ impl<'a> Tensor<'a> {
         Evaluator { reader: &self.pack.reader }
     }
 
+    /// What evaluates it, and its expression, held against its entry.
+    pub(crate) fn parts(&self) -> Result<(Evaluator<'a>, &'a benben_format::Expr<benben_format::StoredLeaf>)> {
+        self.pack.reader.signature(self.entry).map_err(|e| self.named(e))?;
+        Ok((self.evaluator(), &self.entry.expr))
+    }
+
     fn named(&self, e: Error) -> Error {
         e.in_tensor(&self.entry.name)
     }

@@ -64,6 +64,19 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     exceptions::apply(source, POSITIONS, &range, out)
 }
 
+/// Value of each symbol; none where elements have low bits of their own.
+pub(crate) fn levels(source: &dyn LeafSource) -> Result<Option<Vec<f32>>> {
+    let spec = source.spec();
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let params: Params = spec.params()?;
+    params.check()?;
+    if params.low_bits > 0 {
+        return Ok(None);
+    }
+    let (centroids, _) = read_side(source)?;
+    Ok(Some((0..256).map(|symbol| reconstruct(unzigzag(symbol), &centroids, params.step)).collect()))
+}
+
 /// `items` classes where there are `several`, else none.
 fn read_classes(source: &dyn LeafSource, stream: usize, several: bool, items: u64) -> Result<Vec<u8>> {
     let items = if several { items } else { 0 };

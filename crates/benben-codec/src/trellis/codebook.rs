@@ -57,15 +57,20 @@ impl Shifts {
     }
 
     /// Value of each symbol: the only arithmetic that an independent decoder must repeat.
-    pub(super) fn values(&self, params: &Params) -> Values {
-        let row = |union| {
+    pub(super) fn of_symbols(&self, params: &Params) -> [[f32; 256]; 2] {
+        [0, 1].map(|union| {
             std::array::from_fn(|symbol| {
                 let place = place(params.zero, union, unzigzag(symbol as u8));
                 let value = self.magnitude(union, place) * params.step;
                 if place < 0 { -value } else { value }
             })
-        };
-        Values::of_unions(row(0), row(1))
+        })
+    }
+
+    /// The same for the decoder of the stream.
+    pub(super) fn values(&self, params: &Params) -> Values {
+        let [even, odd] = self.of_symbols(params);
+        Values::of_unions(even, odd)
     }
 }
 

@@ -19,14 +19,7 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     if range.is_empty() {
         return Ok(());
     }
-    let params: Params = spec.params()?;
-    let column_classes = 1..=MAX_CLASSES as u8;
-    if !(params.step > 0.0 && params.step <= MAX_STEP)
-        || params.run == 0
-        || !column_classes.contains(&params.columns)
-    {
-        return Err(Error::corruption(format!("trellis parameters out of range: {params:?}")));
-    }
+    let params = read_params(source)?;
     let (rows, row) = rows_and_columns(&spec.shape)?;
     let run = params.run.min(rows.max(1)).checked_mul(row).filter(|&l| l > 0);
     let run = run.ok_or_else(|| Error::corruption(format!("runs of {} rows", params.run)))?;
@@ -54,6 +47,25 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
     };
     entropy::decode_values(source, SYMBOLS, range.clone(), &model, &shifts.values(&params), out)?;
     exceptions::apply(source, POSITIONS, &range, out)
+}
+
+/// Value of each symbol of both codebooks.
+pub(crate) fn levels(source: &dyn LeafSource) -> Result<Vec<f32>> {
+    crate::check_codec(source.spec(), CODEC, VERSION)?;
+    let params = read_params(source)?;
+    Ok(read_side(source)?.0.of_symbols(&params).concat())
+}
+
+fn read_params(source: &dyn LeafSource) -> Result<Params> {
+    let params: Params = source.spec().params()?;
+    let column_classes = 1..=MAX_CLASSES as u8;
+    if !(params.step > 0.0 && params.step <= MAX_STEP)
+        || params.run == 0
+        || !column_classes.contains(&params.columns)
+    {
+        return Err(Error::corruption(format!("trellis parameters out of range: {params:?}")));
+    }
+    Ok(params)
 }
 
 fn read_side(source: &dyn LeafSource) -> Result<(Shifts, Vec<Table>)> {
