@@ -61,8 +61,17 @@ fn json_has_the_documented_fields_and_the_prompt_comes_from_stdin() {
     let (first, again) = (report(&first), report(&again));
     assert_eq!(first["text"], again["text"]);
     for field in [
-        "text", "end", "prompt_tokens", "prompt_seconds", "prompt_tokens_per_second", "generated_tokens",
-        "tokens_per_second", "first_token_seconds", "open_seconds", "file_bytes", "bytes_read",
+        "text",
+        "end",
+        "prompt_tokens",
+        "prompt_seconds",
+        "prompt_tokens_per_second",
+        "generated_tokens",
+        "tokens_per_second",
+        "first_token_seconds",
+        "open_seconds",
+        "file_bytes",
+        "bytes_read",
     ] {
         assert!(!first[field].is_null(), "{field} is missing in {first}");
     }
@@ -83,7 +92,9 @@ fn what_cannot_run_says_why() {
     assert!(run(at, &["run", "demo-balanced.benben", "-p", "x", "--chat"], 2).1.contains("chat template"));
     assert!(run(at, &["run", "demo-balanced.benben", "-p", "x", "--memory", "much"], 2).1.contains("200MiB"));
     assert!(run(at, &["run", "demo-model", "-p", "x", "--memory", "1MB"], 2).1.contains("no pack"));
-    assert!(run(at, &["run", "demo-balanced.benben", "-p", "x", "--temperature", "-1"], 2).1.contains("temp"));
+    assert!(
+        run(at, &["run", "demo-balanced.benben", "-p", "x", "--temperature", "-1"], 2).1.contains("temp")
+    );
     std::fs::remove_file(at.join("demo-model/tokenizer.json")).unwrap();
     assert!(run(at, &["run", "demo-model", "-p", "x"], 2).1.contains("tokenizer.json"));
     let config = std::fs::read_to_string(at.join("demo-model/config.json")).unwrap();
@@ -120,10 +131,21 @@ fn eval_measures_resumes_and_refuses_to_join_what_differs() {
     let folder = packs();
     let at = folder.path();
     text(at);
-    let base = ["eval", "demo-balanced.benben", "--data", "text.txt", "--context", "64", "--reference", "demo-model"];
+    let base = [
+        "eval",
+        "demo-balanced.benben",
+        "--data",
+        "text.txt",
+        "--context",
+        "64",
+        "--reference",
+        "demo-model",
+    ];
     let with = |more: &[&'static str]| [&base[..], more].concat();
     let whole = json(at, &with(&["--json"]), 0);
-    for field in ["tokens", "context", "score", "chunks", "scored_tokens", "perplexity", "reference", "seconds"] {
+    for field in
+        ["tokens", "context", "score", "chunks", "scored_tokens", "perplexity", "reference", "seconds"]
+    {
         assert!(!whole[field].is_null(), "{field} is missing in {whole}");
     }
     let perplexity = whole["perplexity"]["value"].as_f64().unwrap();
@@ -160,7 +182,9 @@ fn ctrl_c_keeps_what_was_said() {
     let folder = packs();
     // A context that this model never saw: what it says there is of no use, and there is no end to it.
     let config = folder.path().join("demo-model/config.json");
-    let endless = std::fs::read_to_string(&config).unwrap().replace("\"max_position_embeddings\": 128", "\"max_position_embeddings\": 1000000");
+    let endless = std::fs::read_to_string(&config)
+        .unwrap()
+        .replace("\"max_position_embeddings\": 128", "\"max_position_embeddings\": 1000000");
     put(&config, endless.replace("\"eos_token_id\": 0", "\"eos_token_id\": null").as_bytes());
     std::fs::remove_file(folder.path().join("demo-model/tokenizer_config.json")).unwrap();
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("benben"))

@@ -8,8 +8,9 @@
 //! what did not fit is decoded again for every token: slower, to the bit the same.
 #![allow(clippy::print_stdout, reason = "an example that prints")]
 
+use benben::Error;
 use benben::llm::{Model, Sampling, Settings, generate};
-use benben::{Error, Options};
+use benben::store::Options;
 use std::ops::ControlFlow;
 
 fn main() -> benben::Result<()> {
@@ -23,7 +24,8 @@ fn main() -> benben::Result<()> {
         let model = Model::open(path.as_ref(), &Options { budget, ..Options::default() })?;
         let tokenizer = model.tokenizer()?;
         let tokens = tokenizer.encode(&prompt, true)?;
-        let settings = Settings { tokens: 32, sampling: Sampling::default(), end: model.end_tokens(&tokenizer) };
+        let settings =
+            Settings { tokens: 32, sampling: Sampling::default(), end: model.end_tokens(&tokenizer) };
         let go_on = &mut |_: &str| ControlFlow::Continue(());
         let made = generate(&mut model.network()?, &tokenizer, &tokens, &settings, go_on)?;
         let rate = made.steps as f64 / made.step_time.as_secs_f64();

@@ -7,7 +7,8 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "an example that prints")]
 
-use benben::{Error, LayerStore, Options, Weights};
+use benben::store::Options;
+use benben::{Error, LayerStore, Weights};
 
 fn main() -> benben::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -16,7 +17,8 @@ fn main() -> benben::Result<()> {
     };
     let pack = benben::open(path)?;
     // One matrix of this layer at a time stays in memory: the budget is less than two.
-    let store = LayerStore::with_options(pack.into(), &Options { budget: Some(1 << 20), ..Options::default() })?;
+    let store =
+        LayerStore::with_options(pack.into(), &Options { budget: Some(1 << 20), ..Options::default() })?;
     let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
     let (gate, up, down) = (name("mlp.gate_proj"), name("mlp.up_proj"), name("mlp.down_proj"));
     let [inner, hidden] = store.shape(&gate)?;

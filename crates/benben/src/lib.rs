@@ -55,7 +55,7 @@ use std::path::Path;
 /// ```no_run
 /// use benben::llm::{Model, Sampling, Settings, generate};
 ///
-/// let model = Model::open("model.benben".as_ref(), &benben::Options::default())?;
+/// let model = Model::open("model.benben".as_ref(), &benben::store::Options::default())?;
 /// let (tokenizer, mut network) = (model.tokenizer()?, model.network()?);
 /// let prompt = tokenizer.encode("Alice was", true)?;
 /// let settings = Settings { tokens: 32, sampling: Sampling::default(), end: model.end_tokens(&tokenizer) };

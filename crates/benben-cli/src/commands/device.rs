@@ -2,17 +2,15 @@
 
 use crate::args::{Device, ModelArgs};
 use benben::llm::{LanguageModel, Model};
-use benben::{Error, Form, Options, Result};
+use benben::store::Options;
+use benben::{Error, Form, Result};
 use std::path::Path;
 
 impl ModelArgs {
     /// The model at `path`, its weights kept as the flags say.
     pub(crate) fn open(&self, path: &Path) -> Result<Model> {
-        let mut options = Options { budget: self.memory, ..Options::default() };
-        if self.dense {
-            options.form = Form::Dense;
-        }
-        Model::open(path, &options)
+        let form = if self.dense { Form::Dense } else { Form::Codes };
+        Model::open(path, &Options { budget: self.memory, form, ..Options::default() })
     }
 
     /// The model that another is measured against: whole, whatever the flags say of memory.

@@ -94,7 +94,12 @@ impl TextStream<'_> {
         if text.ends_with('\u{fffd}') && !whatever {
             return Ok(String::new());
         }
-        let new = text.strip_prefix(&before).unwrap_or_default().to_owned();
+        // Where the last piece ended within a character, or a tokenizer spells words by what follows, what was said is
+        // no longer how the text begins: then the new tokens speak for themselves.
+        let new = match text.strip_prefix(&before) {
+            Some(new) => new.to_owned(),
+            None => self.tokenizer.decode(&self.tokens[self.said..])?,
+        };
         if !new.is_empty() || whatever {
             self.tokens.drain(..self.said);
             self.said = self.tokens.len();
