@@ -208,6 +208,15 @@ pub(super) enum Tables<'a> {
 }
 
 impl Tables<'_> {
+    /// That of symbol `at`.
+    #[cfg(target_arch = "x86_64")]
+    fn first(self, at: usize) -> u8 {
+        match self {
+            Self::Shared(table) => table,
+            Self::Each(each) => each.get(at).copied().unwrap_or(0),
+        }
+    }
+
     /// Those from symbol `done` on.
     pub(super) fn from(self, done: usize) -> Self {
         match self {
@@ -215,6 +224,15 @@ impl Tables<'_> {
             shared => shared,
         }
     }
+}
+
+/// The largest of some bytes, 0 of none; vectors' work, where a plain maximum is a byte at a time.
+fn largest(of: &[u8]) -> u8 {
+    let (groups, rest) = of.as_chunks::<LANES>();
+    let by_lane = groups
+        .iter()
+        .fold([0; LANES], |most: [u8; LANES], group| std::array::from_fn(|lane| most[lane].max(group[lane])));
+    by_lane.iter().chain(rest).copied().max().unwrap_or(0)
 }
 
 impl Kernel {
@@ -231,7 +249,7 @@ impl Kernel {
         // What the SIMD kernels rely on, whoever calls: every index that they make stays inside.
         let most = tables.iter().map(|tables| match *tables {
             Tables::Shared(t) => usize::from(t),
-            Tables::Each(t) => t.iter().copied().max().map_or(0, usize::from),
+            Tables::Each(t) => usize::from(largest(t)),
         });
         let rows = if lookup.trellis == Trellis::None { 1 } else { 2 };
         let inside = most.max().unwrap_or(0) + lookup.trellis.tables() <= lookup.slots.len()

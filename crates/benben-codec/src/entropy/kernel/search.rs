@@ -12,7 +12,7 @@
 
 use super::super::rans::LANES;
 use super::halves::{GROUP_BYTES, Halves, load, narrowed, store, widened};
-use super::{Item, Lanes, Lookup, Tables};
+use super::{Item, Lanes, Lookup, Slots, Tables};
 use crate::entropy::{Table, Trellis};
 use std::arch::x86_64::*;
 
@@ -23,12 +23,17 @@ const ROWS: usize = 19;
 /// Registers of half the bits of all values at most: two union codebooks of 256.
 const VALUES: usize = 16;
 
+/// Slots beyond a search, less one for each symbol, that a table may have.
+const RARE: u32 = 4;
+
 /// The tables of a model as searches.
 #[derive(Debug)]
 pub(in super::super) struct Searches {
     trellis: Trellis,
     /// Bits of a symbol.
     depth: u32,
+    /// All lanes, where the last symbol of the search stands for itself and all above; else none.
+    rest: __mmask32,
     /// For each row class, those of its tables.
     of: Vec<Search>,
 }
@@ -59,14 +64,20 @@ impl Searches {
     /// `None` where the levels would be too long.
     pub(in super::super) fn new(tables: &[Table], trellis: Trellis) -> Option<Self> {
         let alphabet = tables.iter().map(Table::alphabet).max()?;
-        let depth = match alphabet {
-            ..=32 => 5,
-            33..=64 => 6,
-            _ => 8,
+        // A symbol of frequency 1 hardly ever comes: its count may be any below 1 in 4096.
+        let rare = |depth: u32| {
+            let often = |t: &Table| {
+                (alphabet.min((1 << depth) - 1)..alphabet)
+                    .map(|s| t.freq(s as u8).saturating_sub(1))
+                    .sum::<u32>()
+            };
+            alphabet <= 1 << depth || tables.iter().all(|t| often(t) <= RARE)
         };
+        let depth = [5, 6].into_iter().find(|&depth| rare(depth)).unwrap_or(8);
+        let rest = if alphabet <= 1 << depth { 0 } else { __mmask32::MAX };
         let length: usize = (0..depth).map(|k| rows(start(trellis) + k)).sum();
         let of = tables.chunks_exact(trellis.tables()).map(|tables| Search::new(tables, depth));
-        (length <= ROWS).then(|| Self { trellis, depth, of: of.collect() })
+        (length <= ROWS).then(|| Self { trellis, depth, rest, of: of.collect() })
     }
 
     /// Values, one row or two, as the searches ask for them.
@@ -130,7 +141,7 @@ pub(super) fn run<I: Item, const N: usize>(
 ) -> Option<usize> {
     let searches = lookup.searches.filter(|s| s.trellis == lookup.trellis)?;
     let planes = if I::VALUES { Some(lookup.planes?) } else { None };
-    let job = Job { searches, planes, tables };
+    let job = Job { searches, planes, tables, lookup };
     // SAFETY: the caller has found AVX-512 F, BW, VL, VBMI and VBMI2 on this machine; tables of each symbol are as
     // many as `out` has symbols.
     unsafe {
@@ -152,6 +163,7 @@ struct Job<'a, const N: usize> {
     searches: &'a Searches,
     planes: Option<&'a Planes>,
     tables: [Tables<'a>; N],
+    lookup: Lookup<'a>,
 }
 
 impl<const N: usize> Job<'_, N> {
@@ -190,7 +202,7 @@ impl<const N: usize> Job<'_, N> {
         let (in_slot, whole) = (_mm512_set1_epi16(0xfff), _mm512_set1_epi16(4096));
         let count = out.iter().map(|o| o.len()).min().unwrap_or(0);
         let to = out.each_mut().map(|o| o.as_mut_ptr());
-        let mut done = 0;
+        let (mut done, mut symbols) = (0, [0; LANES]);
         'groups: while done + LANES <= count && words.iter().all(|w| w.len() >= GROUP_BYTES) {
             for (of, tables) in of.iter_mut().zip(&self.tables) {
                 if let Tables::Each(_) = tables {
@@ -214,6 +226,20 @@ impl<const N: usize> Job<'_, N> {
                     index = _mm512_shldi_epi16::<1>(index, way);
                     at += rows(START + level);
                 }
+                let in_depth = _mm512_set1_epi16((1 << DEPTH) - 1);
+                let late = _mm512_testn_epi16_mask(index, in_depth) & self.searches.rest;
+                if late != 0 {
+                    let mut own = Late {
+                        slot: of_row(slot),
+                        offset: of_row(offset),
+                        beyond: of_row(beyond),
+                        index: of_row(index),
+                        symbols,
+                    };
+                    own.find(self.lookup.slots, self.tables[n].first(done), late, DEPTH);
+                    (offset, beyond, index, symbols) =
+                        (row(&own.offset), row(&own.beyond), row(&own.index), own.symbols);
+                }
                 let freq = _mm512_sub_epi16(offset, beyond);
                 // SAFETY: as many words are left.
                 unsafe { states[n].step::<true>(freq, offset, &mut words[n]) };
@@ -226,9 +252,13 @@ impl<const N: usize> Job<'_, N> {
                         _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi16(low, first, high));
                         _mm512_storeu_si512(to.add(16).cast(), _mm512_permutex2var_epi16(low, second, high));
                     } else {
-                        let symbols = _mm512_andnot_si512(index, _mm512_set1_epi16((1 << DEPTH) - 1));
-                        _mm256_storeu_si256(to.cast(), _mm512_cvtepi16_epi8(symbols));
+                        let below = _mm512_andnot_si512(index, in_depth);
+                        _mm256_storeu_si256(to.cast(), _mm512_cvtepi16_epi8(below));
                     }
+                }
+                if late != 0 {
+                    let group = unsafe { std::slice::from_raw_parts_mut(to[n].add(done), LANES) };
+                    overwrite(group, late, &symbols, self.lookup.values);
                 }
                 if START > 0 {
                     let last = _mm512_and_si512(index, _mm512_set1_epi16(3));
@@ -264,6 +294,52 @@ impl<const N: usize> Job<'_, N> {
         };
         self.searches.of.get(usize::from(table) >> bits)
     }
+}
+
+/// A group with lanes whose symbols are beyond the search.
+struct Late {
+    slot: Row,
+    offset: Row,
+    beyond: Row,
+    index: Row,
+    /// The symbol, and 256 for the odd union codebook.
+    symbols: Row,
+}
+
+impl Late {
+    /// Looks up the lanes of `late` among the slots of the tables from `first` on. An index gets the last two bits of the
+    /// symbol's complement, which are all that a trellis asks for.
+    #[cold]
+    fn find(&mut self, slots: &[Slots], first: u8, late: __mmask32, depth: u32) {
+        for lane in (0..LANES).filter(|lane| late >> lane & 1 == 1) {
+            let table = self.index[lane] >> depth;
+            let slot = slots[usize::from(first) + usize::from(table)][usize::from(self.slot[lane])];
+            self.offset[lane] = (slot >> 20) as u16;
+            self.beyond[lane] = self.offset[lane].wrapping_sub((slot >> 8 & 0xfff) as u16 + 1);
+            self.index[lane] = table << depth | (3 - (slot & 3) as u16);
+            self.symbols[lane] = (table & 1) << 8 | (slot & 0xff) as u16;
+        }
+    }
+}
+
+/// Writes what the lanes of `late` become.
+#[cold]
+fn overwrite<I: Item>(out: &mut [I], late: __mmask32, symbols: &Row, values: &[[f32; 256]]) {
+    const NOTHING: [f32; 256] = [0.0; 256];
+    for (lane, (o, symbol)) in out.iter_mut().zip(symbols).enumerate() {
+        if late >> lane & 1 == 1 {
+            *o = I::of(*symbol as u8, values.get(usize::from(symbol >> 8)).unwrap_or(&NOTHING));
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn of_row(of: __m512i) -> Row {
+    let mut row = [0; 32];
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), of) };
+    row
 }
 
 #[target_feature(enable = "avx512f")]
