@@ -150,7 +150,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Whether four chunks side by side are faster than two: with gathers they are not.
-    pub(super) fn takes_four<I: Item>(&self) -> bool {
+    pub(super) fn takes_four(&self) -> bool {
         self.kernel == Kernel::Avx512Narrow
     }
 

@@ -7,7 +7,7 @@
 //! at both ends of a distribution) are looked up slot by slot, by a permutation of their own. Products of 12 and 20
 //! bits fall into 16-bit halves, so that a state is two halves and nothing is ever widened.
 //!
-//! Twice as fast as gathers. What is not of this kind, and values, go to [`avx512`].
+//! Twice as fast as gathers. What is not of this kind, and values, go to [`search`], and from there to [`avx512`].
 #![allow(unsafe_code, reason = "vector instructions; `portable` is the twin that tests hold this against")]
 
 use super::super::rans::LANES;

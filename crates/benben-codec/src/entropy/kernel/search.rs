@@ -257,6 +257,7 @@ impl<const N: usize> Job<'_, N> {
                     }
                 }
                 if late != 0 {
+                    // SAFETY: a whole group is left of `count`, and has just been written.
                     let group = unsafe { std::slice::from_raw_parts_mut(to[n].add(done), LANES) };
                     overwrite(group, late, &symbols, self.lookup.values);
                 }
