@@ -35,6 +35,7 @@ pub mod entropy;
 mod estimate;
 mod exceptions;
 mod importance;
+pub mod lattice;
 pub mod pvq;
 pub mod raw;
 mod runs;
