@@ -5,7 +5,7 @@ use benben_format::{Entry, Error, Expr, Limits, Reader, Result, Signature, Store
 use rayon::prelude::*;
 use std::ops::Range;
 
-type Node = Expr<StoredLeaf>;
+pub(crate) type Node = Expr<StoredLeaf>;
 
 /// Evaluates nodes of one pack.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ impl Evaluator<'_> {
         self.reader.limits()
     }
 
-    fn signature(&self, node: &Node) -> Result<Signature> {
+    pub(crate) fn signature(&self, node: &Node) -> Result<Signature> {
         node.signature(self.limits())
     }
 
@@ -131,7 +131,7 @@ impl Evaluator<'_> {
     }
 
     /// The tensor that a reference names, its expression held against its entry.
-    fn target(&self, tensor: &str) -> Result<&Entry> {
+    pub(crate) fn target(&self, tensor: &str) -> Result<&Entry> {
         let entry = self.reader.tensor(tensor);
         let entry = entry
             .ok_or_else(|| Error::corruption(format!("refers to {tensor}, which is not in the pack")))?;
@@ -140,7 +140,7 @@ impl Evaluator<'_> {
     }
 
     /// Elements `range` of a vector, whatever its shape.
-    fn elements(&self, node: &Node, range: Range<u64>) -> Result<Vec<f32>> {
+    pub(crate) fn elements(&self, node: &Node, range: Range<u64>) -> Result<Vec<f32>> {
         let signature = self.signature(node)?;
         let (rows, columns) = signature.matrix()?;
         if columns == 1 {
@@ -152,7 +152,7 @@ impl Evaluator<'_> {
     }
 
     /// Positions `range` of a permutation, each below `bound`.
-    fn positions(&self, order: &Node, range: Range<u64>, bound: u64) -> Result<Vec<usize>> {
+    pub(crate) fn positions(&self, order: &Node, range: Range<u64>, bound: u64) -> Result<Vec<usize>> {
         let bytes = self.bytes(order)?;
         let at = |i: u64| usize::try_from(i).unwrap_or(usize::MAX).saturating_mul(4).min(bytes.len());
         let words = bytes[at(range.start)..at(range.end)].chunks_exact(4);

@@ -128,7 +128,7 @@ impl<'a> Tensor<'a> {
         self.pack.reader.stored_bytes(self.entry)
     }
 
-    fn evaluator(&self) -> Evaluator<'a> {
+    pub(crate) fn evaluator(&self) -> Evaluator<'a> {
         Evaluator { reader: &self.pack.reader }
     }
 
