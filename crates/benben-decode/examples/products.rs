@@ -3,7 +3,11 @@
 //! Without an argument, one matrix of a small language model and its head, by codec; with a pack, all of its matrices
 //! one after the other, as a token takes them. Medians; one thread by its own CPU time, two by the clock on the wall;
 //! 1, 4, 16 and 512 vectors.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "prints what it measures, and has no user to tell of errors")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "prints what it measures, and has no user to tell of errors"
+)]
 
 use benben_codec::{Target, pvq, raw, rvq, scalar, ternary, trellis};
 use benben_decode::{Dtype, Form, Limits, Pack, Resident};
@@ -92,7 +96,10 @@ fn of_leaf(leaf: Vec<EncodedLeaf>, shape: &[u64], form: Form) -> (f64, Resident)
 }
 
 fn heading() {
-    println!("{:26} {:>5} {:>6} | one thread: 1 vector; G weights x vectors/s for 4, 16, 512 | two threads", "", "file", "memory");
+    println!(
+        "{:26} {:>5} {:>6} | one thread: 1 vector; G weights x vectors/s for 4, 16, 512 | two threads",
+        "", "file", "memory"
+    );
 }
 
 fn main() {
@@ -104,7 +111,9 @@ fn main() {
         let pool = pool(threads);
         let read = || {
             use rayon::prelude::*;
-            std::hint::black_box(block.par_chunks(1 << 16).map(|c| c.iter().fold(0u64, |s, x| s ^ x)).sum::<u64>());
+            std::hint::black_box(
+                block.par_chunks(1 << 16).map(|c| c.iter().fold(0u64, |s, x| s ^ x)).sum::<u64>(),
+            );
         };
         let time = pool.install(|| median(read, threads > 1, 0.3));
         println!("memory is read at {:.1} GB/s by {threads} threads", 8.0 * block.len() as f64 / time / 1e9);

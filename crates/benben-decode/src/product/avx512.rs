@@ -3,8 +3,12 @@
 //! A code becomes its value by a permutation of the table, which is in one register up to 4 bits, in two for 5, in four
 //! for 6: a shift and a permutation for 16 weights, 2.5 times what the multiplication costs.
 #![allow(unsafe_code, reason = "vector instructions; `portable` is the twin that tests hold this against")]
+#![allow(clippy::cast_possible_truncation, reason = "shifts below 32")]
+#![allow(clippy::needless_range_loop, reason = "registers by number, in more than one array")]
 
-use super::packing::{BRAIN, FULL, HALF, LANES, Line, TRITS, View, bits, lead, per_line, table, unroll};
+use super::packing::{
+    BRAIN, FULL, HALF, LANES, Line, TRITS, View, bits, by_count, lead, per_line, table, unroll,
+};
 use super::portable::Lanes;
 use std::arch::x86_64::*;
 
@@ -74,12 +78,34 @@ impl Tables {
     }
 }
 
-/// See [`Kernel::dot`](super::Kernel::dot).
-///
+/// See [`Kernel::dot`](super::Kernel::dot), which has checked machine and lengths.
+pub(super) fn dot<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
+    // SAFETY: the caller has found the instructions, lines for all columns, and values in `x` for all of these.
+    unsafe { dot_in::<P>(view, x) }
+}
+
+/// See [`Kernel::expand`](super::Kernel::expand), which has checked the machine.
+pub(super) fn expand<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
+    // SAFETY: the caller has found the instructions.
+    unsafe { expand_in::<P>(view, first, out) }
+}
+
+/// See [`Kernel::tile`](super::Kernel::tile), which has checked machine and lengths; up to 12 vectors.
+pub(super) fn tile<const R: usize>(
+    panels: [&[Lanes]; R],
+    x: &[f32],
+    stride: usize,
+    vectors: usize,
+    sums: &mut [Lanes],
+) {
+    // SAFETY: the caller has found the instructions, panels of equal length, so many rows of `x` and so many sums.
+    by_count!(vectors, V in [1 2 3 4 5 6 7 8 9 10 11 12], unsafe { tile_in::<R, V>(panels, x, stride, sums) });
+}
+
 /// # Safety
 /// The machine has AVX-512 F, BW, VL and F16C; `x` has as many values as the lines have columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
-pub(super) unsafe fn dot<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
+unsafe fn dot_in<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
     let tables = Tables::new::<P>(&view);
     let lines = &view.lines[lead(P)..];
     let mut sums = [_mm512_setzero_ps(); 4];
@@ -107,12 +133,10 @@ pub(super) unsafe fn dot<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
     out
 }
 
-/// See [`Kernel::expand`](super::Kernel::expand).
-///
 /// # Safety
 /// The machine has AVX-512 F, BW, VL and F16C.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
-pub(super) unsafe fn expand<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
+unsafe fn expand_in<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
     let tables = Tables::new::<P>(&view);
     for (line, out) in view.lines[lead(P) + first..].iter().zip(out.chunks_mut(per_line(P))) {
         for (i, out) in out.iter_mut().enumerate() {
@@ -122,13 +146,11 @@ pub(super) unsafe fn expand<const P: u8>(view: View<'_>, first: usize, out: &mut
     }
 }
 
-/// See [`Kernel::tile`](super::Kernel::tile), for `R` panels and `V` vectors.
-///
 /// # Safety
 /// The machine has AVX-512 F; all panels have the columns of the first, `x` has `V` rows of as many, `stride` apart, and
-/// `sums` has `V` for each panel, those of a vector `step` after those of the one before.
+/// `sums` has `R` for each.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile<const R: usize, const V: usize>(
+unsafe fn tile_in<const R: usize, const V: usize>(
     panels: [&[Lanes]; R],
     x: &[f32],
     stride: usize,

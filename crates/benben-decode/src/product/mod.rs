@@ -12,9 +12,11 @@ mod packing;
 mod panels;
 mod portable;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use packing::LANES;
-use packing::{Packing, View, by_packing, lead, per_line, table};
+use packing::{Packing, View, by_count, by_packing, lead, per_line, table};
 pub(crate) use panels::{MAX_COLUMNS, Panels, most_bytes};
 use portable::Lanes;
 pub(crate) use run::{Job, run};
@@ -28,13 +30,6 @@ pub(crate) enum Kernel {
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL) and F16C.
     Avx512,
-}
-
-/// Evaluates `$body` with the constant `$V` for `$count`, one of those listed.
-macro_rules! by_count {
-    ($count:expr, $V:ident in [$($n:literal)*], $body:expr) => {
-        match $count { $($n => { const $V: usize = $n; $body })* _ => {} }
-    };
 }
 
 impl Kernel {
@@ -77,14 +72,10 @@ impl Kernel {
         );
         by_packing!(view.packing, P => match self {
             Self::Portable => portable::dot::<P, false>(view, x),
-            // SAFETY: what the kernel needs has been asserted.
             #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code, reason = "the instructions and the lengths are asserted above")]
-            Self::Avx2 => unsafe { avx2::dot::<P>(view, x) },
-            // SAFETY: what the kernel needs has been asserted.
+            Self::Avx2 => avx2::dot::<P>(view, x),
             #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code, reason = "the instructions and the lengths are asserted above")]
-            Self::Avx512 => unsafe { avx512::dot::<P>(view, x) },
+            Self::Avx512 => avx512::dot::<P>(view, x),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => [0.0; LANES],
         })
@@ -96,14 +87,10 @@ impl Kernel {
         assert!(self.is_available());
         by_packing!(view.packing, P => match self {
             Self::Portable => portable::expand::<P>(view, first, out),
-            // SAFETY: what the kernel needs has been asserted.
             #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code, reason = "the instructions are asserted above")]
-            Self::Avx2 => unsafe { avx2::expand::<P>(view, first, out) },
-            // SAFETY: what the kernel needs has been asserted.
+            Self::Avx2 => avx2::expand::<P>(view, first, out),
             #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code, reason = "the instructions are asserted above")]
-            Self::Avx512 => unsafe { avx512::expand::<P>(view, first, out) },
+            Self::Avx512 => avx512::expand::<P>(view, first, out),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => {}
         });
@@ -136,33 +123,17 @@ impl Kernel {
             let (x, count) = (&x[first * stride..], most.min(vectors - first));
             let sums = &mut sums[first * panels.len()..];
             match (self, panels) {
-                // SAFETY: what the kernel needs has been asserted.
                 #[cfg(target_arch = "x86_64")]
-                #[allow(unsafe_code, reason = "the instructions and the lengths are asserted above")]
-                (Self::Avx512, &[one]) => {
-                    by_count!(count, V in [1 2 3 4 5 6 7 8 9 10 11 12], unsafe {
-                        avx512::tile::<1, V>([one], x, stride, sums);
-                    });
-                }
-                // SAFETY: what the kernel needs has been asserted.
+                (Self::Avx512, &[one]) => avx512::tile([one], x, stride, count, sums),
                 #[cfg(target_arch = "x86_64")]
-                #[allow(unsafe_code, reason = "the instructions and the lengths are asserted above")]
-                (Self::Avx512, &[one, two]) => {
-                    by_count!(count, V in [1 2 3 4 5 6 7 8 9 10 11 12], unsafe {
-                        avx512::tile::<2, V>([one, two], x, stride, sums);
-                    });
-                }
+                (Self::Avx512, &[one, two]) => avx512::tile([one, two], x, stride, count, sums),
                 _ => {
                     for (p, panel) in panels.iter().enumerate() {
                         let mut own = [[0.0; LANES]; 4];
                         (0..count).for_each(|v| own[v] = sums[v * panels.len() + p]);
                         match self {
-                            // SAFETY: what the kernel needs has been asserted.
                             #[cfg(target_arch = "x86_64")]
-                            #[allow(unsafe_code, reason = "the instructions are asserted above")]
-                            Self::Avx2 => by_count!(count, V in [1 2 3 4], unsafe {
-                                avx2::tile::<V>(panel, x, stride, &mut own);
-                            }),
+                            Self::Avx2 => avx2::tile(panel, x, stride, count, &mut own),
                             _ => by_count!(count, V in [1 2 3 4], {
                                 portable::tile::<V, false>(panel, x, stride, &mut own);
                             }),

@@ -114,12 +114,14 @@ pub(crate) const fn table(packing: u8) -> std::ops::Range<usize> {
 }
 
 /// The integer of a code of `bits`, two's complement; higher bits are ignored.
+#[allow(clippy::cast_possible_truncation, reason = "2 to 10 bits")]
 pub(crate) const fn integer(code: u32, bits: usize) -> i32 {
     let shift = 32 - bits as u32;
     ((code << shift) as i32) >> shift
 }
 
 /// Tables of all packings of integers up to `widest` for a matrix whose integers have the values `value`.
+#[allow(clippy::cast_possible_truncation, reason = "at most 1024 entries")]
 pub(crate) fn tables(widest: Packing, value: impl Fn(i32) -> f32) -> Box<[f32]> {
     let packings = INTEGERS.into_iter().take_while(|&p| p as u8 <= widest as u8);
     packings
@@ -149,3 +151,11 @@ macro_rules! by_packing {
     };
 }
 pub(super) use by_packing;
+
+/// Evaluates `$body` with the constant `$V` for `$count`, one of those listed.
+macro_rules! by_count {
+    ($count:expr, $V:ident in [$($n:literal)*], $body:expr) => {
+        match $count { $($n => { const $V: usize = $n; $body })* _ => {} }
+    };
+}
+pub(super) use by_count;

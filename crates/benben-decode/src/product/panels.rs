@@ -20,6 +20,11 @@ pub(crate) struct Outlier {
 }
 
 impl Outlier {
+    #[allow(clippy::cast_possible_truncation, reason = "below MAX_COLUMNS * 16 = 2^31")]
+    fn new(column: usize, lane: usize, value: f32) -> Self {
+        Self { at: (column * LANES + lane) as u32, value }
+    }
+
     pub(crate) fn column(self) -> usize {
         self.at as usize / LANES
     }
@@ -104,8 +109,9 @@ impl Panels {
             let from = exceptions.partition_point(|e| e.0 < start);
             let to = exceptions.partition_point(|e| e.0 < start + rows.len() as u64);
             let own = exceptions[from..to].iter().map(|&(at, value)| {
+                #[allow(clippy::cast_possible_truncation, reason = "an element of these rows")]
                 let at = (at - start) as usize;
-                Outlier { at: ((at % columns) * LANES + at / columns) as u32, value }
+                Outlier::new(at % columns, at / columns, value)
             });
             pack_integers(rows, columns, lattice, own.collect())
         };
@@ -276,8 +282,7 @@ fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Ve
         for (column, line) in integers.iter_mut().enumerate() {
             for (lane, q) in line.iter_mut().enumerate() {
                 if *q ^ (*q >> 31) >= limit {
-                    let at = (column * LANES + lane) as u32;
-                    outliers.push(Outlier { at, value: lattice.value(*q) });
+                    outliers.push(Outlier::new(column, lane, lattice.value(*q)));
                     *q = 0;
                 }
             }

@@ -14,26 +14,26 @@ pub(super) enum Node {
         columns: usize,
         values: Vec<f32>,
     },
-    Sum(Vec<Node>),
-    Product(Vec<Node>),
+    Sum(Vec<Self>),
+    Product(Vec<Self>),
     Scale {
         rows: Option<Vec<f32>>,
         columns: Option<Vec<f32>>,
-        of: Box<Node>,
+        of: Box<Self>,
     },
     /// `value[i] = of[order[i]]`, by rows or by columns.
     PermuteRows {
         order: Vec<usize>,
-        of: Box<Node>,
+        of: Box<Self>,
     },
     PermuteColumns {
         order: Vec<usize>,
-        of: Box<Node>,
+        of: Box<Self>,
     },
     Rotate {
         seed: u64,
         block: usize,
-        of: Box<Node>,
+        of: Box<Self>,
     },
 }
 
