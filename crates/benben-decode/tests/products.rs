@@ -30,8 +30,8 @@ fn pack_of(expr: Expr<EncodedLeaf>, shape: &[u64]) -> Pack {
     Pack::from_source(Arc::new(writer.finish().unwrap().0), Limits::default()).unwrap()
 }
 
-const KINDS: [&str; 10] = [
-    "scalar",
+const KINDS: [&str; 11] = [
+    "rvq groups", "scalar",
     "fine scalar",
     "trellis",
     "pulses",

@@ -1,12 +1,13 @@
 //! From a pack to memory, a block of rows at a time.
 
+use super::codebooks::Codebooks;
 use super::node::Node;
 use super::{Form, Panels, Tensor};
 use crate::evaluate::{self, Evaluator};
 use crate::product::{LANES, MAX_COLUMNS, most_bytes as panel_bytes};
 use benben_codec::lattice::{self, Lattice};
-use benben_codec::{raw, ternary};
-use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory};
+use benben_codec::{raw, rvq, ternary};
+use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory, matrix};
 use std::ops::Range;
 
 /// Weights of one block, 8 MB as f32: memory that loading takes besides what it makes.
@@ -64,6 +65,7 @@ enum Plan {
     Lattice { reach: u32, exceptions: u64 },
     Halves { brain: bool },
     Trits,
+    Codebooks { dim: usize, groups: u16, stages: u8 },
     Values,
 }
 
@@ -73,6 +75,16 @@ impl Plan {
             (raw::CODEC, Dtype::F16) => Self::Halves { brain: false },
             (raw::CODEC, Dtype::BF16) => Self::Halves { brain: true },
             (ternary::CODEC, _) => Self::Trits,
+            (rvq::CODEC, _) => {
+                let (dim, groups, stages) = rvq::extent(spec)?;
+                let columns = in_memory(matrix(&spec.shape)?.1)?;
+                // Vectors that cross rows are no part of a product; groups follow the last dimension.
+                if columns % dim == 0 && (groups == 1 || spec.shape.len() == 2) {
+                    Self::Codebooks { dim, groups, stages }
+                } else {
+                    Self::Values
+                }
+            }
             _ => match lattice::reach(spec)? {
                 Some((reach @ ..=256, exceptions)) => Self::Lattice { reach, exceptions },
                 _ => Self::Values,
@@ -136,6 +148,10 @@ impl Loader<'_> {
         let mut panels = Panels::new(rows, columns, None);
         match Plan::of(source.spec())? {
             Plan::Values => return self.values(node, shape),
+            Plan::Codebooks { dim, groups, .. } => {
+                let parts = rvq::parts(&source)?;
+                return Ok(Node::Codebooks(Codebooks::new(rows, columns, dim, parts, groups == 1)));
+            }
             Plan::Trits => return self.trits(&source, node, shape),
             Plan::Halves { brain } => {
                 for range in blocks(rows, columns) {
@@ -215,6 +231,9 @@ impl Loader<'_> {
                         panel_bytes(rows, columns, Some((reach, exceptions)), 1)
                     }
                     Plan::Halves { .. } => panel_bytes(rows, columns, None, 2),
+                    Plan::Codebooks { dim, groups, stages } => {
+                        Codebooks::most_bytes(rows, columns, dim, groups, stages)
+                    }
                     Plan::Trits | Plan::Values => values(),
                 };
                 match form {

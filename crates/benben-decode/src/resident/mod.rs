@@ -1,5 +1,6 @@
 //! One tensor in memory, in the form in which it is used.
 
+mod codebooks;
 mod load;
 mod node;
 
@@ -11,7 +12,7 @@ use node::{Input, Node};
 /// How a tensor is kept in memory. Both forms give the same bits, products included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// Every weight as f32.
+    /// Every weight as f32, but for `rvq`, whose codewords stay.
     Dense,
     /// Entropy-decoded, still quantized: integers of as few bits as their rows need (`scalar`, `trellis`, pulses of
     /// `pvq`), trits, codewords of `rvq`, halves of f16 and bf16, factors of low-rank products. What has no such form

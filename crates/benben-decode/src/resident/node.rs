@@ -1,5 +1,6 @@
 //! The tree of a tensor in memory: leaves that multiply, and nodes that pass a product on.
 
+use super::codebooks::Codebooks;
 use crate::hadamard::{hadamard_rows, inverse_hadamard_rows};
 use crate::product::{Job, Kernel, Panels, run};
 
@@ -8,6 +9,8 @@ use crate::product::{Job, Kernel, Panels, run};
 pub(super) enum Node {
     /// Groups of 16 rows.
     Panels(Panels),
+    /// Codewords and their numbers.
+    Codebooks(Codebooks),
     /// Few rows, or none: values, row-major.
     Few {
         rows: usize,
@@ -74,6 +77,7 @@ impl Node {
     pub(super) fn shape(&self) -> [usize; 2] {
         match self {
             Self::Panels(panels) => [panels.rows(), panels.columns()],
+            Self::Codebooks(books) => books.shape(),
             Self::Few { rows, columns, .. } => [*rows, *columns],
             Self::Sum(terms) => terms.first().map_or([0, 0], Self::shape),
             Self::Product(factors) => {
@@ -90,6 +94,7 @@ impl Node {
     pub(super) fn bytes(&self) -> usize {
         let own = match self {
             Self::Panels(panels) => panels.bytes(),
+            Self::Codebooks(books) => books.bytes(),
             Self::Few { values, .. } => size_of_val(&**values),
             Self::Sum(nodes) | Self::Product(nodes) => nodes.iter().map(Self::bytes).sum(),
             Self::Scale { rows, columns, of } => {
@@ -115,7 +120,8 @@ impl Node {
             Self::PermuteRows { order, of } => Self::PermuteRows { order, of: one(of) },
             Self::PermuteColumns { order, of } => Self::PermuteColumns { order, of: one(of) },
             Self::Rotate { seed, block, of } => Self::Rotate { seed, block, of: one(of) },
-            few @ Self::Few { .. } => few,
+            // Tables would have to add up as codewords do: these stay what they are.
+            same @ (Self::Codebooks(_) | Self::Few { .. }) => same,
         }
     }
 
@@ -135,6 +141,9 @@ impl Node {
         match self {
             Self::Panels(panels) => {
                 out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| panels.row(id, out));
+            }
+            Self::Codebooks(books) => {
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| books.row(id, out));
             }
             Self::Few { values, .. } => {
                 let row = |id: usize| &values[id * columns..][..columns];
@@ -198,6 +207,7 @@ impl Node {
             Self::Panels(panels) => {
                 run(kernel, vec![Job { panels, x: &x.values, stride: x.stride, out }], x.vectors);
             }
+            Self::Codebooks(books) => books.multiply(kernel, &x.values, x.stride, x.vectors, out),
             Self::Few { values, .. } => {
                 for (x, out) in x.rows().zip(out.chunks_mut(rows.max(1))) {
                     out.fill(0.0);
