@@ -1,5 +1,7 @@
 //! Memory of packing and of reading is bounded by the largest tensor, not by the model.
 
+mod store;
+
 use benben::{Dtype, Pack, Plan, Recipe, pack};
 use benben_tests::alloc::{Counting, peak_of};
 use benben_tests::model::MadeModel;
@@ -9,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Tests of one process are counted by one allocator.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const TENSORS: usize = 40;

@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Measure how far two models are apart, tensor by tensor
     Compare(Compare),
+    /// Continue a text, or answer, with a language model: a pack, or a Hugging Face folder
+    Run(Run),
+    /// Measure how well a language model predicts a text, and how far it is from its original
+    Eval(Eval),
     /// Pack, verify, unpack and compare the small language model that comes with the program
     Demo(Demo),
     /// Measure coders and quantizers on this machine, beside peers and copies of memory
@@ -212,6 +216,106 @@ pub(crate) struct Compare {
     /// End with exit code 3 unless every tensor is the same to the bit
     #[arg(long)]
     pub(crate) exact: bool,
+}
+
+/// Where and how a model runs.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ModelArgs {
+    /// Memory for weights, 64MiB or 2GB: tensors of the pack that do not fit are decoded again when they are needed.
+    /// No less than one layer's largest matrices is held, whatever is asked [default: all stay in memory]
+    #[arg(long, value_name = "SIZE", value_parser = crate::memory::size)]
+    pub(crate) memory: Option<usize>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
+    /// Keep weights as f32 instead of in the form that is small and fast
+    #[arg(long)]
+    pub(crate) dense: bool,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Device {
+    /// The processor
+    Cpu,
+    /// The graphics processor, in builds with the feature `wgpu`
+    Wgpu,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+#[command(
+    after_help = "Text goes to stdout as it comes, statistics to stderr (--json: all in one object on stdout). Ctrl-C \
+stops the text and still shows the statistics; the exit code is 130.\nThe same model, prompt and seed give the same text \
+whatever --threads and --memory say."
+)]
+pub(crate) struct Run {
+    /// The pack, or a folder with weights, config.json and tokenizer.json
+    pub(crate) model: PathBuf,
+    /// The text to continue, `-` for stdin [default: stdin]
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// Most tokens to generate
+    #[arg(long = "tokens", short = 'n', value_name = "N", default_value_t = 128)]
+    pub(crate) tokens: usize,
+    #[command(flatten)]
+    pub(crate) model_args: ModelArgs,
+    /// How bold the choice of tokens is; 0 always takes the likeliest
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) temperature: f32,
+    /// Choose from the fewest tokens that together have this probability
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub(crate) top_p: f32,
+    /// Seed of the choice; the same seed gives the same text
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// The prompt is what a user says: put it into the model's chat template
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// With --chat: what the model is told beforehand
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub(crate) system: Option<String>,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+#[command(
+    after_help = "Protocol: the tokens of the whole text, without special ones, are cut into chunks of exactly --context \
+tokens; the rest is not used. Each chunk is read from an empty state. --score all scores every token from the second on; \
+--score half scores only the second half of each chunk, as llama.cpp's perplexity tool does. Perplexity is e to the mean \
+loss over all scored tokens; standard errors are over chunks. KL divergence is of the model from the reference, over the \
+whole vocabulary, in nats for each token."
+)]
+pub(crate) struct Eval {
+    /// The pack or folder to measure
+    pub(crate) model: PathBuf,
+    /// The text, UTF-8
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// Tokens of a chunk
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) context: usize,
+    /// Which tokens of a chunk are scored
+    #[arg(long, value_enum, default_value_t = ScoreArg::All)]
+    pub(crate) score: ScoreArg,
+    /// Only the first chunks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: Option<u32>,
+    /// The original, to measure how far the model is from it
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Save results after every chunk in this file, and go on from it where it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model_args: ModelArgs,
+}
+
+/// Which tokens of a chunk are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ScoreArg {
+    /// All but the first
+    All,
+    /// The second half
+    Half,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

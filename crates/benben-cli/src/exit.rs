@@ -3,6 +3,27 @@
 use crate::draw::complain;
 use benben::{Error, ErrorKind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the command ends by itself when it is told to stop.
+static LISTENS: AtomicBool = AtomicBool::new(false);
+/// Whether it was told.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// From here on the first Ctrl-C is noted, for the command to ask [`stopped`]; the second ends the program.
+pub(crate) fn listen() {
+    LISTENS.store(true, Ordering::SeqCst);
+}
+
+/// Whether Ctrl-C was pressed.
+pub(crate) fn stopped() -> bool {
+    STOPPED.load(Ordering::SeqCst)
+}
+
+/// Notes a Ctrl-C where the command listens and has not been told before.
+pub(crate) fn told_to_stop() -> bool {
+    LISTENS.load(Ordering::SeqCst) && !STOPPED.swap(true, Ordering::SeqCst)
+}
 
 /// Ended by Ctrl-C.
 pub(crate) const INTERRUPTED: i32 = 130;

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod draw;
 mod exit;
+mod memory;
 
 use args::{Args, Command};
 use benben::Result;
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     // Whatever is half written goes away, and what was there before stays.
     let handler = ctrlc::set_handler(|| {
+        if exit::told_to_stop() {
+            return;
+        }
         benben::discard_unfinished();
         draw::complain!("\ninterrupted: nothing was written");
         #[allow(clippy::exit, reason = "a signal ends the program from another thread")]
@@ -39,6 +43,8 @@ fn run(args: &Args) -> Result<Exit> {
         Command::Inspect(a) => commands::inspect::run(a, &args.global),
         Command::Verify(a) => commands::verify::run(a, &args.global),
         Command::Compare(a) => commands::compare::run(a, &args.global),
+        Command::Run(a) => commands::run::run(a, &args.global),
+        Command::Eval(a) => commands::eval::run(a, &args.global),
         Command::Demo(a) => commands::demo::run(a, &args.global),
         Command::Bench(a) => commands::bench::run(a, &args.global),
         Command::Completions(a) => commands::completions::run(a),

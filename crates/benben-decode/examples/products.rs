@@ -119,7 +119,7 @@ fn main() {
         println!("memory is read at {:.1} GB/s by {threads} threads", 8.0 * block.len() as f64 / time / 1e9);
     }
     for shape in [[1536u64, 576], [49152, 576]] {
-        let values = normal((shape[0] * shape[1]) as usize);
+        let values = normal(usize::try_from(shape[0] * shape[1]).unwrap());
         println!("\n{} x {}", shape[0], shape[1]);
         heading();
         let half = raw::encode(&Dtype::F16.from_f32(&values).unwrap(), Dtype::F16, &shape).unwrap();

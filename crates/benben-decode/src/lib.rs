@@ -16,7 +16,7 @@ mod hadamard;
 mod pack;
 mod product;
 mod resident;
-mod store;
+pub mod store;
 mod verify;
 mod weights;
 
@@ -24,6 +24,6 @@ pub use benben_format::{Dtype, Error, ErrorKind, Limits, Result};
 pub use hadamard::{hadamard_rows, inverse_hadamard_rows};
 pub use pack::{Pack, Tensor};
 pub use resident::{Form, Resident};
-pub use store::LayerStore;
+pub use store::{LayerStore, Options};
 pub use verify::{Fault, Report};
 pub use weights::Weights;

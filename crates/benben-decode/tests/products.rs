@@ -31,7 +31,8 @@ fn pack_of(expr: Expr<EncodedLeaf>, shape: &[u64]) -> Pack {
 }
 
 const KINDS: [&str; 11] = [
-    "rvq groups", "scalar",
+    "rvq groups",
+    "scalar",
     "fine scalar",
     "trellis",
     "pulses",

@@ -8,6 +8,7 @@ use crate::source::check_range;
 use crate::writer::check_entry;
 use crate::{Chunk, Error, Expr, LeafSource, LeafSpec, Limits, Result, Signature, Source, StoredLeaf};
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An open pack. Cheap to keep: the index and nothing else is in memory.
 pub struct Reader {
@@ -19,6 +20,8 @@ pub struct Reader {
     limits: Limits,
     /// Bytes at the end that the pack should have and the source has not.
     missing: u64,
+    /// Bytes of chunks that were read.
+    bytes_read: AtomicU64,
 }
 
 impl std::fmt::Debug for Reader {
@@ -87,7 +90,16 @@ impl Reader {
             (Index::parse(&bytes, index_room, &limits)?, bytes.len() as u64)
         };
         drop(tail);
-        Ok(Self { source, header, index, index_bytes, root: trailer.root, limits, missing: 0 })
+        Ok(Self {
+            source,
+            header,
+            index,
+            index_bytes,
+            root: trailer.root,
+            limits,
+            missing: 0,
+            bytes_read: AtomicU64::new(0),
+        })
     }
 
     /// Opens what is left of a pack that was cut short, by the copy of the index at its front.
@@ -124,7 +136,7 @@ impl Reader {
         let index = Index::parse(&bytes, room, &limits)?;
         let root = blake3::hash(&bytes).into();
         drop(bytes);
-        Ok(Self { source, header, index, index_bytes, root, limits, missing })
+        Ok(Self { source, header, index, index_bytes, root, limits, missing, bytes_read: AtomicU64::new(0) })
     }
 
     /// Everything that the index says.
@@ -145,6 +157,22 @@ impl Reader {
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&Entry> {
         self.index.position(name).map(|i| &self.index.directory.tensors[i])
+    }
+
+    /// Where the tensor called `name` stands among [`tensors`](Self::tensors).
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.index.position(name)
+    }
+
+    /// Bytes of chunks that have been read since the pack was opened, counted each time that they are read.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Relaxed)
+    }
+
+    /// Says that the stored bytes of a leaf are not wanted again soon; see [`ReadAt::release`](crate::ReadAt::release).
+    pub fn release(&self, leaf: &StoredLeaf) {
+        let segment = self.segment(leaf);
+        self.source.release(self.header.segments_offset.saturating_add(segment.offset), segment.len);
     }
 
     /// Shape and dtype of the value of a tensor's expression, checked against the entry and the limits.
@@ -316,6 +344,7 @@ impl LeafSource for LeafReader<'_> {
         let offset =
             self.reader.header.segments_offset.saturating_add(segment.offset).saturating_add(entry.offset);
         let bytes = read(&self.reader.source, offset, u64::from(entry.len))?;
+        self.reader.bytes_read.fetch_add(u64::from(entry.len), Relaxed);
         let found = crc32c::crc32c(&bytes);
         if found != entry.crc {
             return Err(Error::corruption(format!(

@@ -22,6 +22,12 @@ pub trait ReadAt: Send + Sync {
     /// [`InsufficientData`](crate::ErrorKind::InsufficientData) past the end; [`Io`](crate::ErrorKind::Io) from
     /// the system.
     fn read_at(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>>;
+
+    /// Says that bytes `offset .. offset + len` are not wanted again soon, so that a source that keeps bytes in this
+    /// process's memory may let go of them. They can still be read; most sources keep nothing and do nothing.
+    fn release(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
 }
 
 /// A byte source behind a pointer that clones cheaply.
@@ -129,10 +135,48 @@ pub fn open(path: &Path) -> Result<Source> {
         // SAFETY: the map is read-only. Another process that shortens or rewrites the file while it is mapped
         // breaks this; every chunk is checksummed as it is read, and the documentation says not to do it.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::from(e).context(path.display()))?;
-        Ok(Arc::new(map))
+        Ok(Arc::new(MappedFile(map)))
     }
     #[cfg(not(feature = "mmap"))]
     Ok(Arc::new(FileSource::open(path)?))
+}
+
+/// A mapped file: read in place. What was read counts as memory of this process until it is released.
+#[cfg(feature = "mmap")]
+#[derive(Debug)]
+struct MappedFile(memmap2::Mmap);
+
+#[cfg(feature = "mmap")]
+impl ReadAt for MappedFile {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        let start = usize::try_from(offset).ok();
+        let slice = start.and_then(|s| self.0.get(s..)?.get(..len));
+        slice.map(Cow::Borrowed).ok_or_else(|| past_end(offset, len, self.len()))
+    }
+
+    fn release(&self, offset: u64, len: u64) {
+        #[cfg(unix)]
+        if let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len))
+            && check_range(offset as u64, len, self.0.len()).is_ok()
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            #[allow(
+                unsafe_code,
+                reason = "memmap2 guards the advice that would zero memory that has no file behind it"
+            )]
+            // SAFETY: the map is read-only and backed by a file: pages that are dropped come back from the file with
+            // the same bytes at the next access, also for slices that are borrowed meanwhile.
+            let advised = unsafe { self.0.unchecked_advise_range(advice, offset, len) };
+            // Advice only: where the system refuses it, the pages stay, and nothing else changes.
+            drop(advised);
+        }
+        #[cfg(not(unix))]
+        let _ = (offset, len);
+    }
 }
 
 #[cfg(test)]
@@ -146,5 +190,21 @@ mod tests {
         assert_eq!(e.kind(), ErrorKind::InsufficientData);
         assert!(e.message().contains("2 missing"), "{e}");
         assert!(vec![0u8; 10].read_at(u64::MAX, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn bytes_that_were_released_can_be_read_again() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        let source = open(file.path()).unwrap();
+        let lent = source.read_at(5000, 60_000).unwrap();
+        for (offset, len) in
+            [(0, 100_000), (4096, 8192), (99_999, 1), (100_000, 0), (99_999, 2), (u64::MAX, u64::MAX)]
+        {
+            source.release(offset, len);
+            assert!(source.read_at(0, 100_000).unwrap() == bytes);
+        }
+        assert!(*lent == bytes[5000..65_000]);
     }
 }

@@ -17,6 +17,8 @@
 //! | get model files back | [`unpack`] |
 //! | measure what was lost | [`compare()`] |
 //! | see inside | [`Contents`] |
+//! | use tensors of a pack within a budget of memory | [`LayerStore`] |
+//! | run a language model (feature `llm`) | `benben::llm` |
 //!
 //! A device that only reads packs can depend on `benben-decode` alone. *Not for*: training, serving, or
 //! compressing arbitrary files.
@@ -28,7 +30,9 @@ mod output;
 mod unpack;
 
 pub use benben_codec as codec;
-pub use benben_decode::{Fault, Pack, Report as VerifyReport, Tensor};
+pub use benben_decode::{
+    Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
+};
 pub use benben_encode::{
     Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
     Treatment, pack,
@@ -45,6 +49,24 @@ pub use output::discard_unfinished;
 pub use unpack::{Selection, Unpacked, unpack};
 
 use std::path::Path;
+
+/// Language models on packed weights.
+///
+/// ```no_run
+/// use benben::llm::{Model, Sampling, Settings, generate};
+///
+/// let model = Model::open("model.benben".as_ref(), &benben::store::Options::default())?;
+/// let (tokenizer, mut network) = (model.tokenizer()?, model.network()?);
+/// let prompt = tokenizer.encode("Alice was", true)?;
+/// let settings = Settings { tokens: 32, sampling: Sampling::default(), end: model.end_tokens(&tokenizer) };
+/// let made = generate(&mut network, &tokenizer, &prompt, &settings, &mut |_| std::ops::ControlFlow::Continue(()))?;
+/// println!("{}", made.text);
+/// # Ok::<(), benben::Error>(())
+/// ```
+#[cfg(feature = "llm")]
+pub mod llm {
+    pub use benben_models::llm::*;
+}
 
 /// Opens the pack at `path`. The file must not be changed while it is open.
 ///

@@ -4,9 +4,12 @@ pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod device;
+pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod plan;
+pub(crate) mod run;
 pub(crate) mod unpack;
 pub(crate) mod verify;
 

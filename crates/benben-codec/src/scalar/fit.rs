@@ -5,9 +5,8 @@ use super::plan::Plan;
 use super::survey::{Cells, Sample};
 use super::tensor::Tensor;
 use super::{MAX_LOW_BITS, largest as largest_value};
-use crate::bands::trim;
 use crate::dial::Goal;
-use crate::entropy::{CHUNK_ITEMS, SideWriter, Table, estimate_symbols_bytes};
+use crate::entropy::{CHUNK_ITEMS, SideWriter, Table, estimate_symbols_bytes, fit_tables};
 use crate::estimate::{class_bits, entropy_bits, span, table_bits};
 use crate::exceptions;
 use benben_format::layout::{CHUNK_ENTRY, SEGMENT_ENTRY};
@@ -146,7 +145,7 @@ fn fixed_bits(tensor: &Tensor<'_>, coding: &Coding) -> f64 {
 
 /// Tables of `counts`, and the bits of the tables and of all symbols.
 fn tables(counts: &[[u64; 256]]) -> Result<(Vec<Table>, f64)> {
-    let tables: Vec<Table> = counts.iter().map(|c| Table::from_counts(trim(c))).collect();
+    let tables = fit_tables(counts);
     let mut side = SideWriter::new();
     side.tables(&tables)?;
     let bytes = side.into_bytes().len() as f64 + estimate_symbols_bytes(counts, &tables, CHUNK_ITEMS);

@@ -87,10 +87,10 @@ impl Panels {
         self.groups.len()
     }
 
-    /// Bytes in memory.
+    /// Bytes of codes, outliers and tables; the 40 of each group around them are not counted.
     pub(crate) fn bytes(&self) -> usize {
-        let of = |g: &Group| size_of_val(&*g.lines) + size_of_val(&*g.outliers) + size_of::<Group>();
-        self.groups.iter().map(of).sum::<usize>() + size_of_val(&*self.tables) + size_of::<Self>()
+        let of = |g: &Group| size_of_val(&*g.lines) + size_of_val(&*g.outliers);
+        self.groups.iter().map(of).sum::<usize>() + size_of_val(&*self.tables)
     }
 
     /// Appends whole groups of rows given as the integers of `lattice`, rows after one another; the last may be cut.
@@ -230,11 +230,9 @@ pub(crate) fn most_bytes(rows: usize, columns: usize, integers: Option<(u32, u64
     };
     let exceptions = integers.map_or(0, |i| usize::try_from(i.1).unwrap_or(usize::MAX));
     let tables = if integers.is_some() { table(packing as u8).end * size_of::<f32>() } else { 0 };
-    let group = packing.lines(columns).saturating_mul(size_of::<Line>()) + size_of::<Group>();
+    let group = packing.lines(columns).saturating_mul(size_of::<Line>());
     let groups = rows.div_ceil(LANES).saturating_mul(group);
-    groups
-        .saturating_add(exceptions.saturating_mul(size_of::<Outlier>()))
-        .saturating_add(tables + size_of::<Panels>())
+    groups.saturating_add(exceptions.saturating_mul(size_of::<Outlier>())).saturating_add(tables)
 }
 
 /// Up to 16 rows of `columns` as columns of 16; rows that are not there are 0.

@@ -57,15 +57,14 @@ impl Codebooks {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let of = |s: &Stage| size_of_val(&*s.words) + s.codes.len() + size_of::<Stage>();
-        self.stages.iter().map(of).sum::<usize>() + size_of::<Self>()
+        self.stages.iter().map(|s| size_of_val(&*s.words) + s.codes.len()).sum()
     }
 
     /// Most bytes of a matrix of so many groups and stages: a byte for each vector and stage, 256 codewords each.
     pub(super) fn most_bytes(rows: usize, columns: usize, dim: usize, groups: u16, stages: u8) -> usize {
         let codes = rows.saturating_mul(columns / dim.max(1)).saturating_mul(stages.into());
-        let books = usize::from(groups) * usize::from(stages) * (256 * dim * size_of::<f32>() + size_of::<Stage>());
-        codes.saturating_add(books + size_of::<Self>())
+        let books = usize::from(groups) * usize::from(stages) * (256 * dim * size_of::<f32>());
+        codes.saturating_add(books)
     }
 
     /// Row `row`: codewords are added in the order of their stages.

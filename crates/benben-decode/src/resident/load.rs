@@ -224,7 +224,7 @@ impl Loader<'_> {
                 rows.saturating_mul(columns).saturating_mul(4)
             }
         };
-        let own = match node {
+        Ok(match node {
             Expr::Leaf(leaf) if fits(rows, columns) => {
                 let codes = match Plan::of(&leaf.spec)? {
                     Plan::Lattice { reach, exceptions } => {
@@ -254,7 +254,6 @@ impl Loader<'_> {
                 None => 0,
             },
             _ => values(),
-        };
-        Ok(own.saturating_add(size_of::<Node>()))
+        })
     }
 }

@@ -65,7 +65,7 @@ impl Resident {
         load::most_bytes(tensor, form).map_err(|e| e.in_tensor(tensor.name()))
     }
 
-    /// Bytes that it holds.
+    /// Bytes that it holds, but for bookkeeping: some 50 for 16 rows.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.node.bytes()

@@ -92,7 +92,7 @@ impl Node {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let own = match self {
+        match self {
             Self::Panels(panels) => panels.bytes(),
             Self::Codebooks(books) => books.bytes(),
             Self::Few { values, .. } => size_of_val(&**values),
@@ -104,8 +104,7 @@ impl Node {
                 size_of_val(&**order) + of.bytes()
             }
             Self::Rotate { of, .. } => of.bytes(),
-        };
-        own + size_of::<Self>()
+        }
     }
 
     /// The same tree with f32 leaves.

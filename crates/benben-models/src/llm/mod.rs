@@ -1,5 +1,27 @@
 //! Language models.
 
+mod cache;
+mod chat;
+mod config;
+mod evaluate;
+mod generate;
+mod kernel;
 mod language_model;
+mod llama;
+mod model;
+mod rope;
+mod sample;
+mod source;
+mod tokenizer;
 
+pub use chat::{ChatTemplate, Message};
+pub use config::{EMBEDDING, FINAL_NORM, LlamaConfig, OUTPUT};
+pub use evaluate::{Against, Chunk, Distance, Estimate, Protocol, Score, distance, evaluate, perplexity};
+pub use generate::{End, Generated, Settings, generate};
 pub use language_model::{LanguageModel, Wanted};
+pub use llama::Llama;
+pub use model::Model;
+pub use rope::Rope;
+pub use sample::{Sampler, Sampling};
+pub use source::SourceWeights;
+pub use tokenizer::{TextStream, Tokenizer};

@@ -1,0 +1,5 @@
+//! Packs in burn, against what the packs themselves say.
+
+mod layers;
+mod made;
+mod store;
