@@ -93,7 +93,7 @@ mod train;
 mod trial;
 mod whole;
 
-pub use decode::decode;
+pub use decode::{Part, decode, extent, parts};
 pub use encode::encode;
 pub use minibatch::{Codebooks, Training, train_codebooks};
 pub use settings::Settings;
