@@ -34,6 +34,8 @@
 //! `benben-models`. This crate never writes packs: that is `benben pack`.
 
 mod embedding;
+#[cfg(feature = "wgpu")]
+pub mod gpu;
 mod linear;
 mod matrix;
 mod store;
