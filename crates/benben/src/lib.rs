@@ -31,7 +31,7 @@ mod unpack;
 
 pub use benben_codec as codec;
 pub use benben_decode::{
-    Fault, Form, LayerStore, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
+    Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
 pub use benben_encode::{
     Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,

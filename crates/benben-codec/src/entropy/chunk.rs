@@ -146,7 +146,7 @@ fn some<I: Item>(
     let mut failed = None;
     while !whole.is_empty() {
         let (outcome, taken) =
-            if let Some(four) = whole.first_chunk_mut::<4>().filter(|_| decoder.takes_four::<I>()) {
+            if let Some(four) = whole.first_chunk_mut::<4>().filter(|_| decoder.takes_four()) {
                 (beside(four, decoder, values), 4)
             } else if let Some(two) = whole.first_chunk_mut::<2>() {
                 (beside(two, decoder, values), 2)

@@ -23,7 +23,7 @@
 //! 96 bytes for each chunk on top of the tables' cost ([`estimated_bytes`]). Decoding is the [`kernel`](super::Kernel)s'
 //! work: no branches, and the same speed whether symbols share a table or each has its own.
 
-use super::kernel::{Item, Kernel, Lanes, Lookup, Narrow, Slots, Tables, one};
+use super::kernel::{Item, Kernel, Lanes, Lookup, Narrow, Searches, Slots, Tables, one};
 use super::{Model, Table, Trellis, Values};
 use benben_format::{Error, ErrorKind, Result};
 use std::hint::select_unpredictable;
@@ -119,21 +119,39 @@ impl Span {
     }
 }
 
+/// A model's tables as kernels look them up.
+struct Forms {
+    slots: Vec<Slots>,
+    narrow: Vec<Option<Narrow>>,
+    searches: Option<Searches>,
+}
+
+impl Forms {
+    fn new(model: &Model<'_>, kernel: Kernel) -> Self {
+        let mut slots = vec![[0; 1 << 12]; model.tables.len()];
+        model.tables.iter().zip(&mut slots).for_each(|(table, slots)| table.slots(slots));
+        let registers = kernel == Kernel::Avx512Narrow;
+        let narrow = if registers { model.tables } else { &[] };
+        let searches = if registers { Searches::new(model.tables, model.trellis) } else { None };
+        Self { slots, narrow: narrow.iter().map(Narrow::new).collect(), searches }
+    }
+}
+
 /// A model with what decoding by it takes, made when the first chunk asks for it and shared by all.
 pub(super) struct Decoder<'a> {
     pub(super) model: &'a Model<'a>,
-    slots: OnceLock<(Vec<Slots>, Vec<Option<Narrow>>)>,
+    forms: OnceLock<Forms>,
     kernel: Kernel,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(model: &'a Model<'a>, kernel: Kernel) -> Self {
-        Self { model, slots: OnceLock::new(), kernel }
+        Self { model, forms: OnceLock::new(), kernel }
     }
 
     /// Whether four chunks side by side are faster than two: with gathers they are not.
-    pub(super) fn takes_four<I: Item>(&self) -> bool {
-        self.kernel == Kernel::Avx512Narrow && !I::VALUES
+    pub(super) fn takes_four(&self) -> bool {
+        self.kernel == Kernel::Avx512Narrow
     }
 
     /// Decodes all symbols of some chunks, side by side. `values` fit the model's trellis; there are none where symbols
@@ -171,14 +189,17 @@ impl<'a> Decoder<'a> {
             let mut e = Some(e);
             return [(); N].map(|()| e.take().map_or(Ok(()), Err));
         }
-        let (slots, narrow) = self.slots.get_or_init(|| {
-            let narrow = if self.kernel == Kernel::Avx512Narrow { model.tables } else { &[] };
-            let mut slots = vec![[0; 1 << 12]; model.tables.len()];
-            model.tables.iter().zip(&mut slots).for_each(|(table, slots)| table.slots(slots));
-            (slots, narrow.iter().map(Narrow::new).collect())
-        });
-        let alphabet = model.tables.iter().map(Table::alphabet).max().unwrap_or(0);
-        let lookup = Lookup { slots, narrow, values, trellis: model.trellis, alphabet };
+        let forms = self.forms.get_or_init(|| Forms::new(model, self.kernel));
+        let planes = forms.searches.as_ref().filter(|_| I::VALUES).map(|s| s.planes(values));
+        let lookup = Lookup {
+            slots: &forms.slots,
+            narrow: &forms.narrow,
+            searches: forms.searches.as_ref(),
+            planes: planes.as_ref(),
+            values,
+            trellis: model.trellis,
+            alphabet: model.tables.iter().map(Table::alphabet).max().unwrap_or(0),
+        };
         // With one table for all, whole chunks are one block.
         let whole = model.rows.of.is_empty() && model.columns.of.is_empty();
         let block = if whole { usize::MAX } else { BLOCK };

@@ -10,16 +10,22 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod halves;
+#[cfg(target_arch = "x86_64")]
 mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod search;
 
 use super::Trellis;
 use super::rans::LANES;
 #[cfg(target_arch = "x86_64")]
 pub(super) use narrow::Narrow;
 pub(super) use portable::one;
+#[cfg(target_arch = "x86_64")]
+pub(super) use search::{Planes, Searches};
 use std::fmt;
 
 /// A way to decode that this machine may have.
@@ -148,6 +154,26 @@ impl Narrow {
     }
 }
 
+/// Tables as searches, and values for them, which only x86-64 has.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Debug)]
+pub(super) enum Searches {}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Debug)]
+pub(super) enum Planes {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Searches {
+    pub(super) fn new(_: &[super::Table], _: Trellis) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn planes(&self, _: &[[f32; 256]]) -> Planes {
+        match *self {}
+    }
+}
+
 /// The slots of one table.
 pub(super) type Slots = [u32; 4096];
 
@@ -159,6 +185,11 @@ pub(super) struct Lookup<'a> {
     /// The tables that fit registers, in that form; none where the kernel does not use it.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has such a kernel"))]
     pub(super) narrow: &'a [Option<Narrow>],
+    /// All tables as searches, and the values for that form; where the kernel uses it and the tables are not too large.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has such a kernel"))]
+    pub(super) searches: Option<&'a Searches>,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has such a kernel"))]
+    pub(super) planes: Option<&'a Planes>,
     /// Values by union codebook; one row, or two with a trellis. Not looked at for symbols.
     pub(super) values: &'a [[f32; 256]],
     pub(super) trellis: Trellis,
@@ -177,6 +208,15 @@ pub(super) enum Tables<'a> {
 }
 
 impl Tables<'_> {
+    /// That of symbol `at`.
+    #[cfg(target_arch = "x86_64")]
+    fn first(self, at: usize) -> u8 {
+        match self {
+            Self::Shared(table) => table,
+            Self::Each(each) => each.get(at).copied().unwrap_or(0),
+        }
+    }
+
     /// Those from symbol `done` on.
     pub(super) fn from(self, done: usize) -> Self {
         match self {
@@ -184,6 +224,15 @@ impl Tables<'_> {
             shared => shared,
         }
     }
+}
+
+/// The largest of some bytes, 0 of none; vectors' work, where a plain maximum is a byte at a time.
+fn largest(of: &[u8]) -> u8 {
+    let (groups, rest) = of.as_chunks::<LANES>();
+    let by_lane = groups
+        .iter()
+        .fold([0; LANES], |most: [u8; LANES], group| std::array::from_fn(|lane| most[lane].max(group[lane])));
+    by_lane.iter().chain(rest).copied().max().unwrap_or(0)
 }
 
 impl Kernel {
@@ -200,7 +249,7 @@ impl Kernel {
         // What the SIMD kernels rely on, whoever calls: every index that they make stays inside.
         let most = tables.iter().map(|tables| match *tables {
             Tables::Shared(t) => usize::from(t),
-            Tables::Each(t) => t.iter().copied().max().map_or(0, usize::from),
+            Tables::Each(t) => usize::from(largest(t)),
         });
         let rows = if lookup.trellis == Trellis::None { 1 } else { 2 };
         let inside = most.max().unwrap_or(0) + lookup.trellis.tables() <= lookup.slots.len()

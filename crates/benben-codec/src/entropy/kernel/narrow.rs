@@ -7,13 +7,13 @@
 //! at both ends of a distribution) are looked up slot by slot, by a permutation of their own. Products of 12 and 20
 //! bits fall into 16-bit halves, so that a state is two halves and nothing is ever widened.
 //!
-//! Twice as fast as gathers. What is not of this kind, and values, go to [`avx512`].
+//! Twice as fast as gathers. What is not of this kind, and values, go to [`search`], and from there to [`avx512`].
 #![allow(unsafe_code, reason = "vector instructions; `portable` is the twin that tests hold this against")]
 
 use super::super::rans::LANES;
-use super::{Item, Lanes, Lookup, Tables, avx512};
+use super::halves::{GROUP_BYTES, Halves};
+use super::{Item, Lanes, Lookup, Tables, avx512, search};
 use crate::entropy::{Table, Trellis};
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Most symbols of a table for registers.
@@ -21,8 +21,6 @@ const RANKS: usize = 64;
 /// Slots of a bucket, and buckets that are looked up slot by slot.
 const BUCKET: usize = 32;
 const FINE: usize = 4;
-/// Words that a group may take, in bytes.
-const GROUP_BYTES: usize = 2 * LANES;
 
 /// A table of few symbols, which are counted by *rank*: the first that has a frequency is 0.
 #[derive(Debug, Clone)]
@@ -94,7 +92,7 @@ pub(super) fn run<I: Item, const N: usize>(
         Tables::Each(_) => None,
     });
     if I::VALUES || lookup.trellis != Trellis::None || of.iter().any(Option::is_none) {
-        return avx512::run(lookup, tables, lanes, words, out);
+        return searched(lookup, tables, lanes, words, out);
     }
     let (Some(first), count) = (of[0], out.iter().map(|o| o.len()).min().unwrap_or(0)) else { return 0 };
     let of = of.map(|t| t.unwrap_or(first));
@@ -105,18 +103,32 @@ pub(super) fn run<I: Item, const N: usize>(
     unsafe { groups(of, lanes, words, out, count) }
 }
 
-/// `old`, with the next words of `fresh` where `mask` has a bit. The intrinsic may become the form that reads memory,
-/// which Zen 5 takes 60 times as long for.
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
-#[inline]
-fn expand(old: __m512i, mask: __mmask32, fresh: __m512i) -> __m512i {
-    let mut new = old;
-    // SAFETY: one instruction from registers to a register; the caller has AVX-512 VBMI2.
-    unsafe {
-        asm!("vpexpandw {new}{{{mask}}}, {fresh}", new = inout(zmm_reg) new, mask = in(kreg) mask,
-            fresh = in(zmm_reg) fresh, options(pure, nomem, nostack, preserves_flags));
+/// Decodes by searches what they can, and the rest by gathers.
+fn searched<I: Item, const N: usize>(
+    lookup: Lookup<'_>,
+    tables: [Tables<'_>; N],
+    lanes: &mut [Lanes; N],
+    words: &mut [&[u8]; N],
+    mut out: [&mut [I]; N],
+) -> usize {
+    let count = out.iter().map(|o| o.len()).min().unwrap_or(0);
+    let mut done = 0;
+    loop {
+        let rest = out.each_mut().map(|o| &mut o[done..]);
+        let Some(more) = search::run(lookup, tables.map(|t| t.from(done)), lanes, words, rest) else {
+            let rest = out.map(|o| &mut o[done..]);
+            return done + avx512::run(lookup, tables.map(|t| t.from(done)), lanes, words, rest);
+        };
+        done += more;
+        // A group of several row classes, or one that words may not be enough for.
+        let group = (done + LANES).min(count);
+        let rest = out.each_mut().map(|o| &mut o[done..group]);
+        let more = avx512::run(lookup, tables.map(|t| t.from(done)), lanes, words, rest);
+        if more == 0 {
+            return done;
+        }
+        done += more;
     }
-    new
 }
 
 /// Decodes groups of at most `count` symbols for each of `out`.
@@ -136,19 +148,7 @@ unsafe fn groups<const N: usize>(
     let both = |of: &[u16; RANKS]| [load(of.as_ptr().cast()), load(of[32..].as_ptr().cast())];
     let bytes = |of: &[u8; 128]| [load(of.as_ptr()), load(of[64..].as_ptr())];
     let pick = |[low, high]: [__m512i; 2], index: __m512i| _mm512_permutex2var_epi16(low, index, high);
-    let (mut low, mut high) = ([_mm512_setzero_si512(); N], [_mm512_setzero_si512(); N]);
-    for n in 0..N {
-        let coder = &lanes[n].coder;
-        let (a, b) = (load(coder.as_ptr().cast()), load(coder[16..].as_ptr().cast()));
-        let halves = |a, b| {
-            _mm512_inserti64x4::<1>(
-                _mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)),
-                _mm512_cvtepi32_epi16(b),
-            )
-        };
-        low[n] = halves(a, b);
-        high[n] = halves(_mm512_srli_epi32::<16>(a), _mm512_srli_epi32::<16>(b));
-    }
+    let mut states = lanes.each_ref().map(|l| Halves::load(&l.coder));
     let in_slot = _mm512_set1_epi16(0xfff);
     let in_bucket = _mm512_set1_epi16(BUCKET as i16 - 1);
     let is_fine = _mm512_set1_epi16(128);
@@ -156,11 +156,11 @@ unsafe fn groups<const N: usize>(
     while done + LANES <= count && words.iter().all(|w| w.len() >= GROUP_BYTES) {
         for n in 0..N {
             let table = tables[n];
-            let slot = _mm512_and_si512(low[n], in_slot);
+            let slot = _mm512_and_si512(states[n].low, in_slot);
             // Permutations look at the low 7 or 6 bits of an index: what is above them does not count, nor what the
             // high bytes of `bucket` and `fine` hold.
             let [first, second] = bytes(&table.buckets);
-            let bucket = _mm512_permutex2var_epi8(first, _mm512_srli_epi16::<5>(low[n]), second);
+            let bucket = _mm512_permutex2var_epi8(first, _mm512_srli_epi16::<5>(states[n].low), second);
             // The bucket's first symbol, or the next one: the sign says which.
             let left = _mm512_sub_epi16(pick(both(&table.lasts), bucket), slot);
             let coarse = _mm512_add_epi16(bucket, _mm512_srli_epi16::<15>(left));
@@ -171,41 +171,15 @@ unsafe fn groups<const N: usize>(
 
             let freq = pick(both(&table.freqs), rank);
             let offset = _mm512_sub_epi16(slot, pick(both(&table.starts), rank));
-            // state / 4096 = 16 high + low / 4096: the product by the second is below 2^16.
-            let part = _mm512_add_epi16(_mm512_mullo_epi16(freq, _mm512_srli_epi16::<12>(low[n])), offset);
-            let wide = _mm512_slli_epi16::<4>(freq);
-            let product = _mm512_mullo_epi16(wide, high[n]);
-            let sum = _mm512_add_epi16(product, part);
-            // The carry: both of the highest bits, or one of them that the sum has lost.
-            let carry = _mm512_ternarylogic_epi32::<0b1101_0100>(product, part, sum);
-            let above = _mm512_mulhi_epu16(wide, high[n]);
-            let above = _mm512_add_epi16(above, _mm512_srli_epi16::<15>(carry));
-
-            let refill = _mm512_testn_epi16_mask(above, above);
-            let fresh = load(words[n].as_ptr());
-            high[n] = _mm512_mask_mov_epi16(above, refill, sum);
-            low[n] = expand(sum, refill, fresh);
-            // At most the 64 bytes that are left.
-            words[n] = &words[n][2 * refill.count_ones() as usize..];
-
+            // SAFETY: as many words are left.
+            unsafe { states[n].step::<false>(freq, offset, &mut words[n]) };
             let symbols = _mm512_cvtepi16_epi8(pick(both(&table.symbols), rank));
             // SAFETY: a whole group is left of `count`.
             unsafe { _mm256_storeu_si256(out[n].add(done).cast(), symbols) };
         }
         done += LANES;
     }
-    for n in 0..N {
-        for (half, coder) in lanes[n].coder.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let own = |x: __m512i| {
-                let own =
-                    if half == 0 { _mm512_castsi512_si256(x) } else { _mm512_extracti64x4_epi64::<1>(x) };
-                _mm512_cvtepu16_epi32(own)
-            };
-            let x = _mm512_or_si512(_mm512_slli_epi32::<16>(own(high[n])), own(low[n]));
-            // SAFETY: 16 integers.
-            unsafe { _mm512_storeu_si512(coder.as_mut_ptr().cast(), x) };
-        }
-    }
+    states.iter().zip(lanes).for_each(|(states, lanes)| states.store(&mut lanes.coder));
     done
 }
 
