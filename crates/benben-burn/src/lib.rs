@@ -37,11 +37,13 @@ mod embedding;
 #[cfg(feature = "wgpu")]
 pub mod gpu;
 mod linear;
+mod llama;
 mod matrix;
 mod store;
 mod weights;
 
 pub use embedding::PackedEmbedding;
 pub use linear::PackedLinear;
+pub use llama::Llama;
 pub use store::PackStore;
 pub use weights::PackedWeights;

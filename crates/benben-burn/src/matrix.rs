@@ -76,7 +76,8 @@ impl PackedMatrix {
         let (device, dtype, dims) = (x.device(), x.dtype(), x.dims());
         let vectors = dims[..D.saturating_sub(1)].iter().product();
         let x = values(x).map_err(|e| e.in_tensor(&first.name))?;
-        let x = x.as_slice::<f32>().map_err(|e| Error::unsupported(format!("{e:?}")).in_tensor(&first.name))?;
+        let x =
+            x.as_slice::<f32>().map_err(|e| Error::unsupported(format!("{e:?}")).in_tensor(&first.name))?;
         let mut outputs: Vec<Vec<f32>> = matrices.iter().map(|m| vec![0.0; vectors * m.shape[0]]).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         let names: Vec<&str> = matrices.iter().map(|m| m.name.as_str()).collect();

@@ -1,9 +1,9 @@
 //! Which GPU there is.
 
 use benben_format::{Error, Result};
+use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuInitError;
 use burn::tensor::wgpu::wgpu::DeviceType;
-use burn::tensor::Device;
 use std::sync::OnceLock;
 
 /// The device that wgpu prefers, and what it calls itself.

@@ -27,7 +27,8 @@ impl Palette {
             let code = match self.known.get(&value.to_bits()) {
                 Some(&code) => code,
                 None => {
-                    let Some(code) = u16::try_from(self.table.len()).ok().filter(|_| self.table.len() < MAX_VALUES)
+                    let Some(code) =
+                        u16::try_from(self.table.len()).ok().filter(|_| self.table.len() < MAX_VALUES)
                     else {
                         return false;
                     };
@@ -95,20 +96,28 @@ mod tests {
     #[test]
     fn expanded_values_have_the_same_bits() {
         let Some(adapter) = adapter() else { return };
-        for (rows, columns, count) in [(1, 1, 1), (13, 37, 200), (64, 96, 256), (50, 81, 3000), (700, 513, 5)] {
+        for (rows, columns, count) in [(1, 1, 1), (13, 37, 200), (64, 96, 256), (50, 81, 3000), (700, 513, 5)]
+        {
             let values = matrix(rows, columns, count);
             let coded = coded(&values, [rows, columns], adapter.device());
             assert_eq!(coded.bits, if count > 256 { 16 } else { 8 });
             let found = coded.expand().unwrap().into_data();
             let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(found.as_slice().unwrap()), bits(&values), "{rows} x {columns} on {}", adapter.name());
+            assert_eq!(
+                bits(found.as_slice().unwrap()),
+                bits(&values),
+                "{rows} x {columns} on {}",
+                adapter.name()
+            );
         }
     }
 
     #[test]
     fn products_are_those_of_the_values() {
         let Some(adapter) = adapter() else { return };
-        for (rows, columns, count, vectors) in [(1, 1, 1, 1), (37, 131, 200, 3), (50, 81, 3000, 8), (40_000, 5, 9, 2)] {
+        for (rows, columns, count, vectors) in
+            [(1, 1, 1, 1), (37, 131, 200, 3), (50, 81, 3000, 8), (40_000, 5, 9, 2)]
+        {
             let values = matrix(rows, columns, count);
             let coded = coded(&values, [rows, columns], adapter.device());
             let x: Vec<f32> = (0..vectors * columns).map(|i| (i as f32 * 0.7).sin()).collect();
@@ -128,7 +137,8 @@ mod tests {
     #[test]
     fn too_many_values_are_no_palette() {
         let mut palette = Palette::new();
-        assert!(palette.push(&matrix(256, 256, 1 << 16)));
+        let values: Vec<f32> = (0..1 << 16).map(|i| i as f32).collect();
+        assert!(palette.push(&values) && palette.push(&values));
         assert!(!palette.push(&[0.5]));
     }
 }

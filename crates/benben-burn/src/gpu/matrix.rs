@@ -49,7 +49,9 @@ impl DeviceMatrix {
             },
             _ => return Ok(None),
         };
-        let (Ok(by_rows), Ok(by_columns)) = (vector_leaf(by_rows), vector_leaf(by_columns)) else { return Ok(None) };
+        let (Ok(by_rows), Ok(by_columns)) = (vector_leaf(by_rows), vector_leaf(by_columns)) else {
+            return Ok(None);
+        };
         let factors = |leaf: Option<&StoredLeaf>, shape: [usize; 2]| -> Result<Option<Tensor<2>>> {
             let Some(leaf) = leaf else { return Ok(None) };
             let mut values = vec![0.0; in_memory(leaf.spec.elements()?)?];
