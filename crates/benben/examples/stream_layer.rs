@@ -16,7 +16,7 @@ fn main() -> benben::Result<()> {
         return Err(Error::invalid("expected a pack and the number of a layer"));
     };
     let pack = benben::open(path)?;
-    // One matrix of this layer at a time stays in memory: the budget is less than two.
+    // No more weights than a MiB stay in memory; what is needed again and has left is decoded again.
     let store =
         LayerStore::with_options(pack.into(), &Options { budget: Some(1 << 20), ..Options::default() })?;
     let name = |part: &str| format!("model.layers.{layer}.{part}.weight");

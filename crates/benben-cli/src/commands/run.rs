@@ -61,11 +61,12 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<Exit> {
         if !text.is_empty() {
             first.get_or_insert_with(|| started.elapsed());
         }
-        if !global.json && !text.is_empty() {
-            if let Err(e) = show(text, to_terminal) {
-                failed = Some(e);
-                return ControlFlow::Break(());
-            }
+        if !global.json
+            && !text.is_empty()
+            && let Err(e) = show(text, to_terminal)
+        {
+            failed = Some(e);
+            return ControlFlow::Break(());
         }
         if exit::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
