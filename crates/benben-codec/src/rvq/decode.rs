@@ -54,7 +54,7 @@ pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) ->
 }
 
 /// Codebooks and tables as they are stored, once the spec and its streams are seen to fit the shape.
-fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<u8>> {
+pub(super) fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<u8>> {
     let spec = source.spec();
     let count = layout.groups * usize::from(params.stages);
     if count == 0 || spec.streams.len() != count + 1 {
@@ -84,7 +84,7 @@ fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Resul
 }
 
 /// All codewords of a stage, once they are seen to be numbers and the symbols to have one.
-fn words(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
+pub(super) fn words(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
     let (words, size) = (stage.book().words, stage.len());
     if let Some(i) = words.iter().position(|w| !w.is_finite()) {
         return Err(Error::corruption(format!(

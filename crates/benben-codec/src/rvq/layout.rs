@@ -11,7 +11,7 @@ pub(super) struct Layout {
     pub(super) groups: usize,
     pub(super) elements: u64,
     /// Vectors of a row; all of them where there is one group.
-    per_row: u64,
+    pub(super) per_row: u64,
     rows: u64,
 }
 

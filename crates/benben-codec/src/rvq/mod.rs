@@ -75,6 +75,7 @@
 //! | `kernel`, `envelope` | its loops for each instruction set; nearest levels of dimension 1 |
 
 mod codebook;
+mod codes;
 mod decode;
 mod encode;
 mod envelope;
@@ -93,6 +94,7 @@ mod train;
 mod trial;
 mod whole;
 
+pub use codes::Codes;
 pub use decode::decode;
 pub use encode::encode;
 pub use minibatch::{Codebooks, Training, train_codebooks};
