@@ -41,16 +41,29 @@ pub(crate) fn count(spec: &LeafSpec, first: usize) -> Result<u64> {
 /// Writes the exceptions among elements `range` over `out`.
 ///
 /// # Errors
-/// Corruption as for [`count`], for positions that do not rise or are no elements, and for values that are not finite.
+/// As [`within`].
 pub(crate) fn apply(
     source: &dyn LeafSource,
     first: usize,
     range: &Range<u64>,
     out: &mut [f32],
 ) -> Result<()> {
+    for (at, value) in within(source, first, range)? {
+        if let Some(place) = out.get_mut((at - range.start) as usize) {
+            *place = value;
+        }
+    }
+    Ok(())
+}
+
+/// The exceptions among elements `range`: element numbers, rising, and values.
+///
+/// # Errors
+/// Corruption as for [`count`], for positions that do not rise or are no elements, and for values that are not finite.
+pub(crate) fn within(source: &dyn LeafSource, first: usize, range: &Range<u64>) -> Result<Vec<(u64, f32)>> {
     let (elements, count) = (source.spec().elements()?, count(source.spec(), first)?);
     if count == 0 {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut positions = vec![0; count as usize];
     entropy::decode_words(source, first, 0..count, &mut positions)?;
@@ -64,16 +77,14 @@ pub(crate) fn apply(
     let to = positions.partition_point(|&p| p < range.end);
     let mut bits = vec![0; to - from];
     entropy::decode_words(source, first + 1, from as u64..to as u64, &mut bits)?;
-    for (&at, &bits) in positions[from..to].iter().zip(&bits) {
+    let value = |(&at, &bits): (&u64, &u64)| {
         let value = u32::try_from(bits).ok().map(f32::from_bits).filter(|v| v.is_finite());
         let value = value.ok_or_else(|| {
             Error::corruption(format!("exception at element {at}: {bits:#x} is no finite f32"))
         })?;
-        if let Some(place) = out.get_mut((at - range.start) as usize) {
-            *place = value;
-        }
-    }
-    Ok(())
+        Ok((at, value))
+    };
+    positions[from..to].iter().zip(&bits).map(value).collect()
 }
 
 #[cfg(test)]

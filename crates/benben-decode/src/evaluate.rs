@@ -5,7 +5,7 @@ use benben_format::{Entry, Error, Expr, Limits, Reader, Result, Signature, Store
 use rayon::prelude::*;
 use std::ops::Range;
 
-type Node = Expr<StoredLeaf>;
+pub(crate) type Node = Expr<StoredLeaf>;
 
 /// Evaluates nodes of one pack.
 #[derive(Clone, Copy)]
@@ -139,13 +139,8 @@ impl Evaluator<'_> {
         Ok(entry)
     }
 
-    /// All elements of a vector, whatever its shape.
-    pub(crate) fn all(&self, node: &Node) -> Result<Vec<f32>> {
-        self.rows(node, 0..self.signature(node)?.matrix()?.0)
-    }
-
     /// Elements `range` of a vector, whatever its shape.
-    fn elements(&self, node: &Node, range: Range<u64>) -> Result<Vec<f32>> {
+    pub(crate) fn elements(&self, node: &Node, range: Range<u64>) -> Result<Vec<f32>> {
         let signature = self.signature(node)?;
         let (rows, columns) = signature.matrix()?;
         if columns == 1 {
@@ -157,7 +152,7 @@ impl Evaluator<'_> {
     }
 
     /// Positions `range` of a permutation, each below `bound`.
-    fn positions(&self, order: &Node, range: Range<u64>, bound: u64) -> Result<Vec<usize>> {
+    pub(crate) fn positions(&self, order: &Node, range: Range<u64>, bound: u64) -> Result<Vec<usize>> {
         let bytes = self.bytes(order)?;
         let at = |i: u64| usize::try_from(i).unwrap_or(usize::MAX).saturating_mul(4).min(bytes.len());
         let words = bytes[at(range.start)..at(range.end)].chunks_exact(4);

@@ -14,6 +14,7 @@
 mod evaluate;
 mod hadamard;
 mod pack;
+mod product;
 mod resident;
 pub mod store;
 mod verify;

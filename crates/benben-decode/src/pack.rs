@@ -128,14 +128,8 @@ impl<'a> Tensor<'a> {
         self.pack.reader.stored_bytes(self.entry)
     }
 
-    fn evaluator(&self) -> Evaluator<'a> {
+    pub(crate) fn evaluator(&self) -> Evaluator<'a> {
         Evaluator { reader: &self.pack.reader }
-    }
-
-    /// What evaluates it, and its expression, held against its entry.
-    pub(crate) fn parts(&self) -> Result<(Evaluator<'a>, &'a benben_format::Expr<benben_format::StoredLeaf>)> {
-        self.pack.reader.signature(self.entry).map_err(|e| self.named(e))?;
-        Ok((self.evaluator(), &self.entry.expr))
     }
 
     fn named(&self, e: Error) -> Error {

@@ -9,7 +9,7 @@
 )]
 
 use benben_codec::raw;
-use benben_decode::{Dtype, ErrorKind, Limits, Pack, hadamard_rows};
+use benben_decode::{Dtype, ErrorKind, Form, Limits, Pack, Resident, hadamard_rows};
 use benben_format::{EncodedLeaf, Expr, Origin, Result, Writer};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -163,6 +163,29 @@ proptest! {
         let (a, b) = (a.index(m + 1), b.index(m + 1));
         let (a, b) = (a.min(b), a.max(b));
         prop_assert_eq!(&tensor.rows(a as u64..b as u64).unwrap()[..], &whole[a * n..b * n]);
+    }
+
+    #[test]
+    fn in_memory_every_node_multiplies_as_its_values_do(
+        seed: u64, m in 1usize..40, n in 1usize..17, vectors in 1usize..6,
+    ) {
+        let (expr, dense) = tree(&mut Numbers(seed), m, n, 3);
+        let pack = pack_of(vec![("t", Dtype::F32, vec![m as u64, n as u64], expr)]).unwrap();
+        let tensor = pack.tensor("t").unwrap();
+        let x = Numbers(seed ^ 1).values(vectors * n);
+        for form in [Form::Codes, Form::Dense] {
+            let resident = Resident::load(&tensor, form).unwrap();
+            prop_assert!(resident.bytes() <= Resident::predicted_bytes(&tensor, form).unwrap());
+            prop_assert_eq!(resident.to_f32(), tensor.to_f32().unwrap());
+            let mut out = vec![0.0; vectors * m];
+            Resident::products(&[&resident], &x, vectors, &mut [&mut out]).unwrap();
+            for (i, y) in out.iter().enumerate() {
+                let (row, x) = (&dense[i % m * n..][..n], &x[i / m * n..][..n]);
+                let terms = row.iter().zip(x).map(|(w, x)| w * f64::from(*x));
+                let (sum, size) = terms.fold((0.0, 1.0), |(s, a): (f64, f64), t| (s + t, a + t.abs()));
+                prop_assert!((f64::from(*y) - sum).abs() <= 1e-4 * size, "{y} instead of {sum}");
+            }
+        }
     }
 }
 

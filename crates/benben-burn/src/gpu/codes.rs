@@ -1,7 +1,7 @@
 //! Values to codes: what a kernel looks up.
 
 use super::kernels::{Coded, Summed};
-use benben_codec::rvq;
+use super::sums::Sums;
 use benben_format::Result;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ fn pack(codes: &[u16], columns: usize, bits: usize) -> Vec<i32> {
 }
 
 /// Codes and codewords of an `rvq` leaf on `device`.
-pub(super) fn upload_sums(codes: &rvq::Codes, shape: [usize; 2], device: &Device) -> Summed {
+pub(super) fn upload_sums(codes: &Sums, shape: [usize; 2], device: &Device) -> Summed {
     let bytes: Vec<u16> = codes.codes.iter().map(|&c| c.into()).collect();
     let ints = |values: Vec<i32>| {
         let length = values.len();
@@ -164,7 +164,7 @@ mod tests {
         {
             let across = (rows * columns as usize).div_ceil(dim);
             let per_row = if groups > 1 { columns / dim } else { 1 };
-            let codes = rvq::Codes {
+            let codes = Sums {
                 dim,
                 stages,
                 vectors: across,

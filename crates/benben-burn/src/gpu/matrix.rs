@@ -2,6 +2,7 @@
 
 use super::codes::{Palette, upload_sums};
 use super::kernels::{Coded, Summed};
+use super::sums::Sums;
 use benben_decode::Pack;
 use benben_format::{Expr, Result, StoredLeaf, in_memory, matrix};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -115,7 +116,7 @@ fn body(pack: &Pack, leaf: &StoredLeaf, shape: [usize; 2], device: &Device) -> R
     let elements = leaf.spec.elements()?;
     let source = pack.reader().leaf(leaf);
     if leaf.spec.codec == benben_codec::rvq::CODEC {
-        let codes = benben_codec::rvq::Codes::read(&source)?;
+        let codes = Sums::read(&source)?;
         return Ok(codes.map(|codes| Body::Summed(upload_sums(&codes, shape, device))));
     }
     let mut palette = Palette::new();

@@ -9,6 +9,7 @@ mod adapter;
 mod codes;
 mod kernels;
 mod matrix;
+mod sums;
 
 pub use adapter::Adapter;
 pub(crate) use matrix::DeviceMatrix;

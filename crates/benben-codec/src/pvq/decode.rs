@@ -1,12 +1,14 @@
 //! A leaf to values.
 
 use super::gain::{extra_bits, level, scale};
+use super::pulse_side::PulseSide;
 use super::pyramid::{MAX_DIM, Pyramid};
 use super::side::Side;
 use super::tail::TailReader;
 use super::{CODEC, Form, Params, VERSION, pulse_decode};
 use crate::entropy::{Model, decode_bytes, decode_symbols, decode_words};
-use benben_format::{Error, LeafSource, Result, StreamKind};
+use crate::lattice::Lattice;
+use benben_format::{Error, LeafSource, LeafSpec, Result, StreamKind};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -22,20 +24,51 @@ const MAX_SIDE: u64 = 1 << 16;
 /// Compatibility for a later version; Corruption where the leaf contradicts itself.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
     let spec = source.spec();
-    crate::check_codec(spec, CODEC, VERSION)?;
-    let Params { dim, form } = spec.params()?;
-    let dim = usize::from(dim);
-    if !(1..=MAX_DIM).contains(&dim) {
-        return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
-    }
+    let (dim, form) = params(spec)?;
     crate::check_range(spec, &elements, out.len())?;
     match form {
         Form::Numbered => {
             let reader = Reader::open(source, dim)?;
             if out.is_empty() { Ok(()) } else { reader.decode(elements, out) }
         }
-        Form::Pulses => pulse_decode::decode(source, dim, elements, out),
+        Form::Pulses => pulse_decode::decode(source, dim, elements, out, PulseSide::values),
     }
+}
+
+/// The integers of elements `elements` of a leaf of pulses, as f32.
+pub(crate) fn integers(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+    let (dim, form) = params(source.spec())?;
+    crate::check_range(source.spec(), &elements, out.len())?;
+    let places = |_: &PulseSide| std::array::from_fn(|s| ((s as i32 >> 1) ^ -(s as i32 & 1)) as f32);
+    match form {
+        Form::Pulses => pulse_decode::decode(source, dim, elements, out, places),
+        Form::Numbered => Err(Error::invalid("numbered points of pvq have no step in common")),
+    }
+}
+
+/// From pulses to values; none in the numbered form.
+pub(crate) fn lattice(source: &dyn LeafSource) -> Result<Option<Lattice>> {
+    if params(source.spec())?.1 == Form::Numbered {
+        return Ok(None);
+    }
+    let PulseSide { step, shifts, .. } = PulseSide::read(&side_bytes(source)?)?;
+    let shifts = std::iter::once(0.0).chain(shifts.iter().map(|&s| f32::from(s) / 256.0)).collect();
+    Ok(Some(Lattice { step, shifts, lowest: -128, highest: 127, exceptions: Vec::new() }))
+}
+
+/// Largest pulse in magnitude and number of exceptions; none in the numbered form.
+pub(crate) fn reach(spec: &LeafSpec) -> Result<Option<(u32, u64)>> {
+    Ok((params(spec)?.1 == Form::Pulses).then_some((128, 0)))
+}
+
+fn params(spec: &LeafSpec) -> Result<(usize, Form)> {
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let Params { dim, form } = spec.params()?;
+    let dim = usize::from(dim);
+    if !(1..=MAX_DIM).contains(&dim) {
+        return Err(Error::corruption(format!("pvq groups of {dim}, expected 1 to {MAX_DIM}")));
+    }
+    Ok((dim, form))
 }
 
 /// Side information, stream 0.

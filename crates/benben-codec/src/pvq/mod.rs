@@ -60,6 +60,7 @@ mod tables;
 mod tail;
 
 pub use decode::decode;
+pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;
 
 use crate::Target;

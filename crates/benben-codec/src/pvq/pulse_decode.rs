@@ -6,12 +6,13 @@ use crate::entropy::{Model, Values, decode_symbols, decode_values};
 use benben_format::{Error, LeafSource, Result, StreamKind};
 use std::ops::Range;
 
-/// Decodes elements `elements` of a leaf in groups of `dim`; `out` holds as many, and at least one.
+/// Decodes elements `elements` of a leaf in groups of `dim`, as what `values` gives their symbols; `out` holds as many.
 pub(super) fn decode(
     source: &dyn LeafSource,
     dim: usize,
     elements: Range<u64>,
     out: &mut [f32],
+    values: impl Fn(&PulseSide) -> [f32; 256],
 ) -> Result<()> {
     let spec = source.spec();
     let count = spec.elements()?;
@@ -33,5 +34,5 @@ pub(super) fn decode(
         }
     }
     let model = Model::by_rows(&side.pulses, &classes, run);
-    decode_values(source, 2, elements, &model, &Values::new(side.values()), out)
+    decode_values(source, 2, elements, &model, &Values::new(values(&side)), out)
 }

@@ -4,7 +4,7 @@ use super::layout::Layout;
 use super::stored::{self, Stage};
 use super::{CODEC, Params, VERSION};
 use crate::entropy;
-use benben_format::{Error, ErrorKind, LeafSource, Result, StreamKind};
+use benben_format::{Error, ErrorKind, LeafSource, LeafSpec, Result, StreamKind};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -53,8 +53,56 @@ pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) ->
     })
 }
 
+/// One stage of one group: what products need in place of values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// Elements of a vector.
+    pub dim: usize,
+    /// Vectors of a row that belong to the group, by position; all vectors of the leaf where there is one group, whose
+    /// vectors may cross rows.
+    pub positions: Range<u64>,
+    /// Codewords, one after the other.
+    pub words: Vec<f32>,
+    /// Codeword of each vector of the group, row-major.
+    pub codes: Vec<u8>,
+}
+
+/// All stages of all groups, those of group 0 first. A value is the sum of its codewords in this order.
+///
+/// # Errors
+/// As [`decode`].
+pub fn parts(source: &dyn LeafSource) -> Result<Vec<Part>> {
+    let spec = source.spec();
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let params: Params = spec.params()?;
+    let layout = Layout::new(&spec.shape, params.dim, params.groups, ErrorKind::Corruption)?;
+    let side = read_side(source, &params, &layout)?;
+    let stages = layout.groups * usize::from(params.stages);
+    let mut parts = Vec::new();
+    stored::read(&side, layout.dim, stages, params.mapped, |index, stage| {
+        let group = index / usize::from(params.stages);
+        let mut codes = vec![0; layout.vectors(group) as usize];
+        entropy::decode_symbols(source, index + 1, 0..codes.len() as u64, &stage.model(), &mut codes)?;
+        let words = words(&stage, &codes, index)?;
+        parts.push(Part { dim: layout.dim, positions: layout.positions(group), words, codes });
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+/// Elements of a vector, groups and stages of a leaf, from what the index says alone.
+///
+/// # Errors
+/// Corruption where the parameters do not fit the shape.
+pub fn extent(spec: &LeafSpec) -> Result<(usize, u16, u8)> {
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let params: Params = spec.params()?;
+    Layout::new(&spec.shape, params.dim, params.groups, ErrorKind::Corruption)?;
+    Ok((usize::from(params.dim), params.groups, params.stages))
+}
+
 /// Codebooks and tables as they are stored, once the spec and its streams are seen to fit the shape.
-pub(super) fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<u8>> {
+fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layout) -> Result<Vec<u8>> {
     let spec = source.spec();
     let count = layout.groups * usize::from(params.stages);
     if count == 0 || spec.streams.len() != count + 1 {
@@ -84,7 +132,7 @@ pub(super) fn read_side(source: &dyn LeafSource, params: &Params, layout: &Layou
 }
 
 /// All codewords of a stage, once they are seen to be numbers and the symbols to have one.
-pub(super) fn words(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
+fn words(stage: &Stage, codes: &[u8], index: usize) -> Result<Vec<f32>> {
     let (words, size) = (stage.book().words, stage.len());
     if let Some(i) = words.iter().position(|w| !w.is_finite()) {
         return Err(Error::corruption(format!(

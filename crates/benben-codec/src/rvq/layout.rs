@@ -11,7 +11,7 @@ pub(super) struct Layout {
     pub(super) groups: usize,
     pub(super) elements: u64,
     /// Vectors of a row; all of them where there is one group.
-    pub(super) per_row: u64,
+    per_row: u64,
     rows: u64,
 }
 
@@ -42,7 +42,7 @@ impl Layout {
     }
 
     /// Positions in a row of the vectors of `group`.
-    fn positions(&self, group: usize) -> Range<u64> {
+    pub(super) fn positions(&self, group: usize) -> Range<u64> {
         let cut = |g: usize| (u128::from(self.per_row) * g as u128 / self.groups as u128) as u64;
         cut(group)..cut(group + 1)
     }

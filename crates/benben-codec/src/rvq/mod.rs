@@ -75,7 +75,6 @@
 //! | `kernel`, `envelope` | its loops for each instruction set; nearest levels of dimension 1 |
 
 mod codebook;
-mod codes;
 mod decode;
 mod encode;
 mod envelope;
@@ -94,8 +93,7 @@ mod train;
 mod trial;
 mod whole;
 
-pub use codes::Codes;
-pub use decode::decode;
+pub use decode::{Part, decode, extent, parts};
 pub use encode::encode;
 pub use minibatch::{Codebooks, Training, train_codebooks};
 pub use settings::Settings;

@@ -1,13 +1,14 @@
 //! A `scalar` leaf to weights.
 
 use super::{
-    CLASSES, CODEC, COLUMN_CLASSES, LOW_BITS, MAX_CENTROIDS, POSITIONS, Params, SIDE, SYMBOLS, VERSION,
-    reconstruct, unzigzag,
+    CENTROID_UNIT, CLASSES, CODEC, COLUMN_CLASSES, LOW_BITS, MAX_CENTROIDS, POSITIONS, Params, SIDE, SYMBOLS,
+    VERSION, reconstruct, unzigzag,
 };
 use crate::entropy::{self, Columns, Model, Rows, SideReader, Table, Trellis, Values};
 use crate::exceptions;
+use crate::lattice::Lattice;
 use crate::runs::rows_and_columns;
-use benben_format::{Error, LeafSource, Result, StreamKind};
+use benben_format::{Error, LeafSource, LeafSpec, Result, StreamKind};
 use std::ops::Range;
 
 /// Decodes elements `range` of the row-major tensor into `out`, reading no more chunks of symbols than that takes.
@@ -15,11 +16,50 @@ use std::ops::Range;
 /// # Errors
 /// Corruption where the leaf contradicts itself; InvalidArgument where `out` does not fit `range`.
 pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
+    if decode_as(source, range.clone(), out, reconstruct)? {
+        exceptions::apply(source, POSITIONS, &range, out)?;
+    }
+    Ok(())
+}
+
+/// The integers of elements `range`, as f32, which holds them exactly; those of exceptions are any.
+pub(crate) fn integers(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
+    decode_as(source, range, out, |q, _, _| q as f32).map(|_| ())
+}
+
+/// From integers to values, and the exceptions among elements `range`.
+pub(crate) fn lattice(source: &dyn LeafSource) -> Result<Lattice> {
+    let spec = source.spec();
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let params: Params = spec.params()?;
+    params.check()?;
+    let (centroids, _) = read_side(source)?;
+    let shifts =
+        std::iter::once(0.0).chain(centroids.iter().map(|&c| f32::from(c) / CENTROID_UNIT)).collect();
+    let reach = 128i32 << params.low_bits;
+    let exceptions = exceptions::within(source, POSITIONS, &(0..spec.elements()?))?;
+    Ok(Lattice { step: params.step, shifts, lowest: -reach, highest: reach - 1, exceptions })
+}
+
+/// Largest integer of a leaf in magnitude, and its most exceptions, from what the index says.
+pub(crate) fn reach(spec: &LeafSpec) -> Result<(u32, u64)> {
+    let params: Params = spec.params()?;
+    params.check()?;
+    Ok((128 << params.low_bits, exceptions::count(spec, POSITIONS)?))
+}
+
+/// Elements as `value(q, centroids, step)`, exceptions left out; whether there were any elements.
+fn decode_as(
+    source: &dyn LeafSource,
+    range: Range<u64>,
+    out: &mut [f32],
+    value: impl Fn(i32, &[i8], f32) -> f32,
+) -> Result<bool> {
     let spec = source.spec();
     crate::check_codec(spec, CODEC, VERSION)?;
     crate::check_range(spec, &range, out.len())?;
     if range.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let params: Params = spec.params()?;
     params.check()?;
@@ -45,36 +85,23 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
         trellis: Trellis::None,
     };
     if params.low_bits == 0 {
-        let value = |symbol| reconstruct(unzigzag(symbol as u32), &centroids, params.step);
-        let values = Values::new(std::array::from_fn(value));
-        entropy::decode_values(source, SYMBOLS, range.clone(), &model, &values, out)?;
+        let of = |symbol| value(unzigzag(symbol as u32), &centroids, params.step);
+        let values = Values::new(std::array::from_fn(of));
+        entropy::decode_values(source, SYMBOLS, range, &model, &values, out)?;
     } else {
         let mut symbols = vec![0; out.len()];
         entropy::decode_symbols(source, SYMBOLS, range.clone(), &model, &mut symbols)?;
         let mut low = vec![0; out.len()];
-        entropy::decode_words(source, LOW_BITS, range.clone(), &mut low)?;
+        entropy::decode_words(source, LOW_BITS, range, &mut low)?;
         for ((out, &symbol), &low) in out.iter_mut().zip(&symbols).zip(&low) {
             if low >> params.low_bits != 0 {
                 return Err(Error::corruption(format!("low bits {low} do not fit {} bits", params.low_bits)));
             }
             let q = (unzigzag(u32::from(symbol)) << params.low_bits) | low as i32;
-            *out = reconstruct(q, &centroids, params.step);
+            *out = value(q, &centroids, params.step);
         }
     }
-    exceptions::apply(source, POSITIONS, &range, out)
-}
-
-/// Value of each symbol; none where elements have low bits of their own.
-pub(crate) fn levels(source: &dyn LeafSource) -> Result<Option<Vec<f32>>> {
-    let spec = source.spec();
-    crate::check_codec(spec, CODEC, VERSION)?;
-    let params: Params = spec.params()?;
-    params.check()?;
-    if params.low_bits > 0 {
-        return Ok(None);
-    }
-    let (centroids, _) = read_side(source)?;
-    Ok(Some((0..256).map(|symbol| reconstruct(unzigzag(symbol), &centroids, params.step)).collect()))
+    Ok(true)
 }
 
 /// `items` classes where there are `several`, else none.

@@ -45,7 +45,7 @@ mod survey;
 mod tensor;
 
 pub use decode::decode;
-pub(crate) use decode::levels;
+pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;
 
 use crate::{Importance, Target};

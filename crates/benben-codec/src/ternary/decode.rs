@@ -1,6 +1,7 @@
 //! A leaf to values.
 
 use super::dictionary::{Dictionary, MAX_TRITS};
+use super::level::level;
 use super::plane::apply;
 use super::side::Side;
 use super::{CODEC, Coder, Params, VERSION};
@@ -18,11 +19,46 @@ const MAX_SIDE: u64 = 1 << 14;
 /// InvalidArgument for a leaf of another codec, a range outside of the tensor or an `out` of another length;
 /// Compatibility for a later version; Corruption where the leaf contradicts itself.
 pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+    crate::check_codec(source.spec(), CODEC, VERSION)?;
+    crate::check_range(source.spec(), &elements, out.len())?;
+    let side = read_side(source)?;
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut all = vec![0u8; out.len()];
+    trits_of(source, &side, elements.clone(), &mut all)?;
+    values(source, &side, elements, &all, out)
+}
+
+/// Trits of elements `elements`: 0 zero, 1 the positive level of the element's run, 2 minus the negative one.
+///
+/// # Errors
+/// As [`decode`].
+pub fn trits(source: &dyn LeafSource, elements: Range<u64>, out: &mut [u8]) -> Result<()> {
+    crate::check_codec(source.spec(), CODEC, VERSION)?;
+    crate::check_range(source.spec(), &elements, out.len())?;
+    let side = read_side(source)?;
+    if out.is_empty() { Ok(()) } else { trits_of(source, &side, elements, out) }
+}
+
+/// Elements of a run, and the positive and the negative level (a magnitude) of each run.
+///
+/// # Errors
+/// As [`decode`].
+pub fn levels(source: &dyn LeafSource) -> Result<(u64, Vec<[f32; 2]>)> {
+    crate::check_codec(source.spec(), CODEC, VERSION)?;
+    let side = read_side(source)?;
+    let runs = source.spec().elements()?.div_ceil(side.level_run);
+    let mut codes = vec![0u8; 2 * runs as usize];
+    decode_symbols(source, 1, 0..2 * runs, &Model::by_rows(&side.levels, &[], 1), &mut codes)?;
+    let pairs = codes.as_chunks::<2>().0.iter();
+    Ok((side.level_run, pairs.map(|pair| pair.map(|code| level(code, side.unit))).collect()))
+}
+
+/// Side information, the stream of levels held against the shape.
+fn read_side(source: &dyn LeafSource) -> Result<Side> {
     let spec = source.spec();
-    crate::check_codec(spec, CODEC, VERSION)?;
-    crate::check_range(spec, &elements, out.len())?;
     let total = spec.elements()?;
-    let Params { coder } = spec.params()?;
     let stored = spec.stream(0, StreamKind::Bytes { width: 1 })?.items;
     if stored > MAX_SIDE {
         return Err(Error::corruption(format!(
@@ -33,18 +69,21 @@ pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) ->
     decode_bytes(source, 0, 0..stored, &mut bytes)?;
     let side = Side::read(&bytes)?;
     spec.expect_stream(1, StreamKind::Symbols, 2 * total.div_ceil(side.level_run))?;
-    if out.is_empty() {
-        return Ok(());
-    }
-    let mut trits = vec![0u8; out.len()];
+    Ok(side)
+}
+
+/// Trits of elements `elements`, which are not none.
+fn trits_of(source: &dyn LeafSource, side: &Side, elements: Range<u64>, trits: &mut [u8]) -> Result<()> {
+    let total = source.spec().elements()?;
+    let Params { coder } = source.spec().params()?;
     match coder {
-        Coder::Symbols => symbols(source, &side, total, elements.clone(), &mut trits)?,
-        Coder::Dictionary => codewords(source, &side, total, elements.clone(), &mut trits)?,
+        Coder::Symbols => symbols(source, side, total, elements, trits)?,
+        Coder::Dictionary => codewords(source, side, total, elements, trits)?,
     }
-    if let Some(t) = trits.iter().find(|&&t| t > 2) {
-        return Err(Error::corruption(format!("trit {t}, expected 0, 1 or 2")));
+    match trits.iter().find(|&&t| t > 2) {
+        Some(t) => Err(Error::corruption(format!("trit {t}, expected 0, 1 or 2"))),
+        None => Ok(()),
     }
-    values(source, &side, elements, &trits, out)
 }
 
 /// Trits as symbols of rANS.

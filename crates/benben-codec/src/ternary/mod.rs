@@ -63,7 +63,7 @@ mod plane;
 mod side;
 mod stack;
 
-pub use decode::decode;
+pub use decode::{decode, levels, trits};
 pub use encode::encode;
 pub use stack::encode_planes;
 

@@ -56,21 +56,28 @@ impl Shifts {
         })
     }
 
+    /// Place of each symbol.
+    pub(super) fn places(params: &Params) -> Values {
+        let row =
+            |union| std::array::from_fn(|symbol| place(params.zero, union, unzigzag(symbol as u8)) as f32);
+        Values::of_unions(row(0), row(1))
+    }
+
+    /// What each magnitude of a place is moved by, in steps: even places belong to codebook 0, odd ones to 1.
+    pub(super) fn of_places(&self) -> Vec<f32> {
+        (0..=2 * MAX_SHIFTS as i32).map(|a| self.magnitude((a % 2) as usize, a) - a as f32).collect()
+    }
+
     /// Value of each symbol: the only arithmetic that an independent decoder must repeat.
-    pub(super) fn of_symbols(&self, params: &Params) -> [[f32; 256]; 2] {
-        [0, 1].map(|union| {
+    pub(super) fn values(&self, params: &Params) -> Values {
+        let row = |union| {
             std::array::from_fn(|symbol| {
                 let place = place(params.zero, union, unzigzag(symbol as u8));
                 let value = self.magnitude(union, place) * params.step;
                 if place < 0 { -value } else { value }
             })
-        })
-    }
-
-    /// The same for the decoder of the stream.
-    pub(super) fn values(&self, params: &Params) -> Values {
-        let [even, odd] = self.of_symbols(params);
-        Values::of_unions(even, odd)
+        };
+        Values::of_unions(row(0), row(1))
     }
 }
 

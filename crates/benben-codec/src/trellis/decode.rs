@@ -2,10 +2,11 @@
 
 use super::codebook::{MAX_SHIFTS, Shifts};
 use super::{CLASSES, CODEC, COLUMNS, MAX_CLASSES, MAX_STEP, POSITIONS, Params, SIDE, SYMBOLS, VERSION};
-use crate::entropy::{self, Columns, Model, Rows, SideReader, Table};
+use crate::entropy::{self, Columns, Model, Rows, SideReader, Table, Values};
 use crate::exceptions;
+use crate::lattice::Lattice;
 use crate::runs::rows_and_columns;
-use benben_format::{Error, LeafSource, Result, StreamKind};
+use benben_format::{Error, LeafSource, LeafSpec, Result, StreamKind};
 use std::ops::Range;
 
 /// Decodes elements `range` of the row-major tensor into `out`, reading no more chunks of symbols than that takes.
@@ -13,13 +14,60 @@ use std::ops::Range;
 /// # Errors
 /// Corruption where the leaf contradicts itself; InvalidArgument where `out` does not fit `range`.
 pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
+    if decode_as(source, range.clone(), out, Shifts::values)? {
+        exceptions::apply(source, POSITIONS, &range, out)?;
+    }
+    Ok(())
+}
+
+/// The places of elements `range` on the lattice of whole steps, as f32, which holds them exactly; those of exceptions
+/// are any.
+pub(crate) fn integers(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Result<()> {
+    decode_as(source, range, out, |_, params| Shifts::places(params)).map(|_| ())
+}
+
+/// From places to values, and the exceptions.
+pub(crate) fn lattice(source: &dyn LeafSource) -> Result<Lattice> {
+    let spec = source.spec();
+    let params = params(spec)?;
+    let (shifts, _) = read_side(source)?;
+    let exceptions = exceptions::within(source, POSITIONS, &(0..spec.elements()?))?;
+    Ok(Lattice { step: params.step, shifts: shifts.of_places(), lowest: -256, highest: 255, exceptions })
+}
+
+/// Largest place of a leaf in magnitude, and its most exceptions, from what the index says.
+pub(crate) fn reach(spec: &LeafSpec) -> Result<(u32, u64)> {
+    params(spec)?;
+    Ok((256, exceptions::count(spec, POSITIONS)?))
+}
+
+fn params(spec: &LeafSpec) -> Result<Params> {
+    crate::check_codec(spec, CODEC, VERSION)?;
+    let params: Params = spec.params()?;
+    let column_classes = 1..=MAX_CLASSES as u8;
+    if !(params.step > 0.0 && params.step <= MAX_STEP)
+        || params.run == 0
+        || !column_classes.contains(&params.columns)
+    {
+        return Err(Error::corruption(format!("trellis parameters out of range: {params:?}")));
+    }
+    Ok(params)
+}
+
+/// Elements as what `values` gives their symbols, exceptions left out; whether there were any elements.
+fn decode_as(
+    source: &dyn LeafSource,
+    range: Range<u64>,
+    out: &mut [f32],
+    values: impl Fn(&Shifts, &Params) -> Values,
+) -> Result<bool> {
     let spec = source.spec();
     crate::check_codec(spec, CODEC, VERSION)?;
     crate::check_range(spec, &range, out.len())?;
     if range.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let params = read_params(source)?;
+    let params = params(spec)?;
     let (rows, row) = rows_and_columns(&spec.shape)?;
     let run = params.run.min(rows.max(1)).checked_mul(row).filter(|&l| l > 0);
     let run = run.ok_or_else(|| Error::corruption(format!("runs of {} rows", params.run)))?;
@@ -45,27 +93,8 @@ pub fn decode(source: &dyn LeafSource, range: Range<u64>, out: &mut [f32]) -> Re
         columns: Columns { of: &columns, count: params.columns },
         trellis: params.trellis(),
     };
-    entropy::decode_values(source, SYMBOLS, range.clone(), &model, &shifts.values(&params), out)?;
-    exceptions::apply(source, POSITIONS, &range, out)
-}
-
-/// Value of each symbol of both codebooks.
-pub(crate) fn levels(source: &dyn LeafSource) -> Result<Vec<f32>> {
-    crate::check_codec(source.spec(), CODEC, VERSION)?;
-    let params = read_params(source)?;
-    Ok(read_side(source)?.0.of_symbols(&params).concat())
-}
-
-fn read_params(source: &dyn LeafSource) -> Result<Params> {
-    let params: Params = source.spec().params()?;
-    let column_classes = 1..=MAX_CLASSES as u8;
-    if !(params.step > 0.0 && params.step <= MAX_STEP)
-        || params.run == 0
-        || !column_classes.contains(&params.columns)
-    {
-        return Err(Error::corruption(format!("trellis parameters out of range: {params:?}")));
-    }
-    Ok(params)
+    entropy::decode_values(source, SYMBOLS, range, &model, &values(&shifts, &params), out)?;
+    Ok(true)
 }
 
 fn read_side(source: &dyn LeafSource) -> Result<(Shifts, Vec<Table>)> {

@@ -43,7 +43,7 @@ mod survey;
 mod viterbi;
 
 pub use decode::decode;
-pub(crate) use decode::levels;
+pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;
 
 use crate::{Importance, Target, entropy::Trellis};

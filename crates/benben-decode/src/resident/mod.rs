@@ -1,24 +1,23 @@
 //! One tensor in memory, in the form in which it is used.
 
-mod codes;
-mod kernel;
-mod matrix;
+mod codebooks;
+mod load;
 mod node;
 
 use crate::pack::Tensor;
-use benben_format::{Dtype, Error, Expr, Result, StoredLeaf, in_memory};
-use matrix::Matrix;
-use node::Node;
+use crate::product::{Job, Kernel, Panels, run};
+use benben_format::{Dtype, Error, Result};
+use node::{Input, Node};
 
-/// How a tensor is kept in memory.
+/// How a tensor is kept in memory. Both forms give the same bits, products included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// Entropy-decoded, still quantized: 4 to 8 bits for each weight of the codecs `scalar` and `trellis`, halves where
-    /// floats of 16 bits are stored; low-rank products, sums, scales and rotations stay what they are. Weights that
-    /// have no such form are f32.
-    Codes,
-    /// f32 values, row-major.
+    /// Every weight as f32, but for `rvq`, whose codewords stay.
     Dense,
+    /// Entropy-decoded, still quantized: integers of as few bits as their rows need (`scalar`, `trellis`, pulses of
+    /// `pvq`), trits, codewords of `rvq`, halves of f16 and bf16, factors of low-rank products. What has no such form
+    /// (`scalar` above 6 bits, numbered points of `pvq`, `sparse`) is f32.
+    Codes,
 }
 
 /// A tensor in memory.
@@ -28,40 +27,45 @@ pub struct Resident {
 }
 
 impl Resident {
-    /// Decodes `tensor` into `form`.
+    /// Decodes `tensor` into `form`, a few million weights at a time.
     ///
     /// # Errors
     /// As [`Tensor::to_f32`].
     pub fn load(tensor: &Tensor<'_>, form: Form) -> Result<Self> {
-        let (evaluator, expr) = tensor.parts()?;
-        let node = match form {
-            Form::Codes => Node::load(&evaluator, expr),
-            Form::Dense => Node::load_dense(&evaluator, expr),
-        };
-        Ok(Self { node: node.map_err(|e| e.in_tensor(tensor.name()))? })
+        let node = load::tensor(tensor).map_err(|e| e.in_tensor(tensor.name()))?;
+        Ok(match form {
+            Form::Codes => Self { node },
+            Form::Dense => Self { node: node.expanded(Kernel::fastest()) },
+        })
     }
 
-    /// A matrix of `[rows, columns]` given as the little-endian bytes of `dtype`; halves are kept as halves.
+    /// A matrix of `shape` (rows, columns) from little-endian values of `dtype`; f16 and bf16 keep their size.
     ///
     /// # Errors
-    /// InvalidArgument where the bytes do not fit the shape, Unsupported for a dtype that is no number.
-    pub fn from_bytes([rows, columns]: [usize; 2], dtype: Dtype, bytes: &[u8]) -> Result<Self> {
-        Ok(Self { node: Node::Matrix(Matrix::from_bytes(rows, columns, dtype, bytes)?) })
+    /// InvalidArgument where `bytes` are not as many as the shape says; Unsupported for integers that are not converted.
+    pub fn from_bytes(shape: [usize; 2], dtype: Dtype, bytes: &[u8]) -> Result<Self> {
+        let expected = shape[0].checked_mul(shape[1]).and_then(|n| n.checked_mul(dtype.size()));
+        if expected != Some(bytes.len()) {
+            return Err(Error::invalid(format!(
+                "{} bytes for {} x {} values of {dtype}",
+                bytes.len(),
+                shape[0],
+                shape[1]
+            )));
+        }
+        Ok(Self { node: load::from_bytes(shape, dtype, bytes)? })
     }
 
-    /// Bytes that [`Resident::load`] of `tensor` will hold at most, known from the index alone.
+    /// Most bytes that [`Resident::load`] of `tensor` will hold, known from the index alone. Codes are taken for 8 bits
+    /// each (10 of a trellis), the most that they can need; most tensors hold 0.5 to 0.7 of it.
     ///
     /// # Errors
-    /// Limit where they do not fit this machine.
+    /// Limit where they do not fit this machine; Corruption where the expression contradicts itself.
     pub fn predicted_bytes(tensor: &Tensor<'_>, form: Form) -> Result<usize> {
-        let bytes = match form {
-            Form::Codes => predicted(&tensor.entry().expr, tensor.elements()),
-            Form::Dense => tensor.elements().saturating_mul(4),
-        };
-        in_memory(bytes)
+        load::most_bytes(tensor, form).map_err(|e| e.in_tensor(tensor.name()))
     }
 
-    /// Bytes that it holds.
+    /// Bytes that it holds, but for bookkeeping: some 50 for 16 rows.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.node.bytes()
@@ -73,42 +77,49 @@ impl Resident {
         self.node.shape()
     }
 
-    /// All values as f32.
+    /// All values as f32: the bits of [`Tensor::to_f32`].
     #[must_use]
     pub fn to_f32(&self) -> Vec<f32> {
-        let [rows, columns] = self.shape();
-        let mut out = vec![0.0; rows * columns];
-        for (row, out) in out.chunks_mut(columns.max(1)).enumerate().take(rows) {
-            self.node.row(row, out);
-        }
-        out
+        self.node.rows_of(0..self.shape()[0])
     }
 
-    /// Rows `ids` into `out`.
+    /// Rows `ids` into `out`, row-major; no other row is looked at.
     ///
     /// # Errors
     /// InvalidArgument for a row that is not there, or an `out` of another size.
     pub fn rows(&self, ids: &[u32], out: &mut [f32]) -> Result<()> {
         let [rows, columns] = self.shape();
         if out.len() != ids.len() * columns {
-            return Err(Error::invalid(format!("{} values for {} rows of {columns}", out.len(), ids.len())));
+            let (found, count) = (out.len(), ids.len());
+            return Err(Error::invalid(format!("{found} values for {count} rows of {columns}")));
         }
-        for (&id, out) in ids.iter().zip(out.chunks_mut(columns.max(1))) {
-            if id as usize >= rows {
-                return Err(Error::invalid(format!("row {id} of {rows}")));
-            }
-            self.node.row(id as usize, out);
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+            return Err(Error::invalid(format!("row {id} of {rows}")));
         }
+        out.copy_from_slice(&self.node.rows_of(ids.iter().map(|&id| id as usize)));
         Ok(())
     }
 
-    /// Products of several matrices with the same `vectors` vectors; see
-    /// [`Weights::products`](crate::Weights::products).
+    /// Products of several matrices with the same `vectors` vectors; see [`Weights::products`](crate::Weights::products).
+    /// Sums are f32, each by one thread, in an order that only the number of vectors (one, or more) changes.
     ///
     /// # Errors
     /// InvalidArgument where sizes do not fit.
     pub fn products(matrices: &[&Self], x: &[f32], vectors: usize, out: &mut [&mut [f32]]) -> Result<()> {
-        for (matrix, out) in matrices.iter().zip(out.iter()) {
+        Self::products_by(Kernel::fastest(), matrices, x, vectors, out)
+    }
+
+    fn products_by(
+        kernel: Kernel,
+        matrices: &[&Self],
+        x: &[f32],
+        vectors: usize,
+        out: &mut [&mut [f32]],
+    ) -> Result<()> {
+        if matrices.len() != out.len() {
+            return Err(Error::invalid(format!("{} outputs for {} matrices", out.len(), matrices.len())));
+        }
+        for (matrix, out) in matrices.iter().zip(&*out) {
             let [rows, columns] = matrix.shape();
             if Some(x.len()) != vectors.checked_mul(columns) || Some(out.len()) != vectors.checked_mul(rows) {
                 return Err(Error::invalid(format!(
@@ -118,39 +129,19 @@ impl Resident {
                 )));
             }
         }
-        let plain: Vec<&Matrix> = matrices
-            .iter()
-            .filter_map(|m| match &m.node {
-                Node::Matrix(matrix) => Some(matrix),
-                _ => None,
-            })
-            .collect();
-        if plain.len() == matrices.len() {
-            Matrix::products(&plain, x, vectors, out);
-        } else {
-            matrices.iter().zip(out).for_each(|(m, out)| m.node.multiply(x, vectors, out));
-        }
-        Ok(())
-    }
-}
-
-/// Bytes of an expression in memory, at most, for a value of `elements`.
-fn predicted(expr: &Expr<StoredLeaf>, elements: u64) -> u64 {
-    let of = |leaf: &StoredLeaf| leaf.spec.elements().unwrap_or(u64::MAX);
-    match expr {
-        Expr::Leaf(leaf) => match leaf.spec.codec.as_str() {
-            // Rows are whole blocks of 64 codes, with a place in the list of outliers.
-            benben_codec::scalar::CODEC | benben_codec::trellis::CODEC => {
-                let rows = benben_format::matrix(&leaf.spec.shape).map_or(u64::MAX, |m| m.0);
-                of(leaf).saturating_add(of(leaf) / 2).saturating_add(rows.saturating_mul(68)).saturating_add(2048)
+        let Some(first) = matrices.first() else { return Ok(()) };
+        let input = Input::new(x, first.shape()[1], vectors);
+        // Matrices of codes together, so that threads are called once; others are trees of several steps.
+        let mut jobs = Vec::with_capacity(matrices.len());
+        for (matrix, out) in matrices.iter().zip(out) {
+            match &matrix.node {
+                Node::Panels(panels) => {
+                    jobs.push(Job { panels, x: &input.values, stride: input.stride, out });
+                }
+                other => other.multiply(kernel, &input, out),
             }
-            benben_codec::raw::CODEC => of(leaf).saturating_mul(leaf.spec.dtype.size().clamp(2, 4) as u64),
-            _ => of(leaf).saturating_mul(4),
-        },
-        Expr::Sum(_) | Expr::Product(_) | Expr::Scale { .. } | Expr::Rotate { .. } => {
-            let operands = expr.operands();
-            operands.into_iter().fold(0, |sum, e| sum.saturating_add(predicted(e, elements)))
         }
-        _ => elements.saturating_mul(4),
+        run(kernel, jobs, vectors);
+        Ok(())
     }
 }

@@ -1,185 +1,281 @@
-//! A tensor's expression in memory: matrices, and what is done around them.
+//! The tree of a tensor in memory: leaves that multiply, and nodes that pass a product on.
 
-use super::codes::Gatherer;
-use super::matrix::Matrix;
-use crate::evaluate::Evaluator;
+use super::codebooks::Codebooks;
 use crate::hadamard::{hadamard_rows, inverse_hadamard_rows};
-use benben_format::{Dtype, Expr, Result, StoredLeaf, in_memory};
+use crate::product::{Job, Kernel, Panels, run};
 
-/// Weights that are decoded at a time.
-const BLOCK: u64 = 1 << 22;
-
-/// An expression whose leaves are in memory.
+/// A value in memory.
 #[derive(Debug)]
 pub(super) enum Node {
-    Matrix(Matrix),
+    /// Groups of 16 rows.
+    Panels(Panels),
+    /// Codewords and their numbers.
+    Codebooks(Codebooks),
+    /// Few rows, or none: values, row-major.
+    Few {
+        rows: usize,
+        columns: usize,
+        values: Vec<f32>,
+    },
     Sum(Vec<Self>),
     Product(Vec<Self>),
-    Scale { rows: Option<Vec<f32>>, columns: Option<Vec<f32>>, of: Box<Self> },
-    Rotate { seed: u64, block: usize, of: Box<Self> },
+    Scale {
+        rows: Option<Vec<f32>>,
+        columns: Option<Vec<f32>>,
+        of: Box<Self>,
+    },
+    /// `value[i] = of[order[i]]`, by rows or by columns.
+    PermuteRows {
+        order: Vec<usize>,
+        of: Box<Self>,
+    },
+    PermuteColumns {
+        order: Vec<usize>,
+        of: Box<Self>,
+    },
+    Rotate {
+        seed: u64,
+        block: usize,
+        of: Box<Self>,
+    },
+}
+
+/// Vectors with the zeros that kernels want after each.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) values: Vec<f32>,
+    pub(super) stride: usize,
+    columns: usize,
+    vectors: usize,
+}
+
+impl Input {
+    pub(super) fn new(x: &[f32], columns: usize, vectors: usize) -> Self {
+        let stride = columns + Panels::PADDING;
+        let mut values = vec![0.0; vectors * stride];
+        for (own, x) in values.chunks_mut(stride).zip(x.chunks(columns.max(1))) {
+            own[..columns].copy_from_slice(x);
+        }
+        Self { values, stride, columns, vectors }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks(self.stride).map(|row| &row[..self.columns])
+    }
+
+    /// Vectors as `with(vector, its copy)` changes them.
+    fn changed(&self, with: impl Fn(&[f32], &mut [f32])) -> Self {
+        let mut values = vec![0.0; self.values.len()];
+        for (own, x) in values.chunks_mut(self.stride).zip(self.rows()) {
+            with(x, &mut own[..self.columns]);
+        }
+        Self { values, ..*self }
+    }
 }
 
 impl Node {
-    /// Decodes `expr`, still quantized where its codec has few values; nodes that have no better form become matrices
-    /// of f32.
-    pub(super) fn load(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>) -> Result<Self> {
-        let load = |e: &Expr<StoredLeaf>| Self::load(evaluator, e);
-        let vector = |e: &Option<Box<Expr<StoredLeaf>>>| {
-            e.as_ref().map(|e| evaluator.all(e)).transpose()
-        };
-        Ok(match expr {
-            Expr::Ref { tensor, .. } => load(&evaluator.target(tensor)?.expr)?,
-            Expr::Sum(terms) => Self::Sum(terms.iter().map(load).collect::<Result<_>>()?),
-            Expr::Product(factors) => Self::Product(factors.iter().map(load).collect::<Result<_>>()?),
-            Expr::Scale { rows, columns, of } => {
-                Self::Scale { rows: vector(rows)?, columns: vector(columns)?, of: Box::new(load(of)?) }
-            }
-            Expr::Rotate { seed, block, of } => {
-                Self::Rotate { seed: *seed, block: *block as usize, of: Box::new(load(of)?) }
-            }
-            Expr::Leaf(leaf) => Self::Matrix(leaf_matrix(evaluator, expr, leaf)?),
-            other => Self::Matrix(dense(evaluator, other)?),
-        })
-    }
-
-    /// Decodes `expr` to f32.
-    pub(super) fn load_dense(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>) -> Result<Self> {
-        dense(evaluator, expr).map(Self::Matrix)
-    }
-
     pub(super) fn shape(&self) -> [usize; 2] {
         match self {
-            Self::Matrix(m) => [m.rows, m.columns],
+            Self::Panels(panels) => [panels.rows(), panels.columns()],
+            Self::Codebooks(books) => books.shape(),
+            Self::Few { rows, columns, .. } => [*rows, *columns],
             Self::Sum(terms) => terms.first().map_or([0, 0], Self::shape),
-            Self::Product(factors) => match (factors.first(), factors.last()) {
-                (Some(first), Some(last)) => [first.shape()[0], last.shape()[1]],
-                _ => [0, 0],
-            },
-            Self::Scale { of, .. } | Self::Rotate { of, .. } => of.shape(),
+            Self::Product(factors) => {
+                let of = |node: Option<&Self>| node.map_or([0, 0], Self::shape);
+                [of(factors.first())[0], of(factors.last())[1]]
+            }
+            Self::Scale { of, .. }
+            | Self::PermuteRows { of, .. }
+            | Self::PermuteColumns { of, .. }
+            | Self::Rotate { of, .. } => of.shape(),
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let of = |v: &Option<Vec<f32>>| v.as_ref().map_or(0, |v| v.len() * 4);
         match self {
-            Self::Matrix(m) => m.bytes(),
+            Self::Panels(panels) => panels.bytes(),
+            Self::Codebooks(books) => books.bytes(),
+            Self::Few { values, .. } => size_of_val(&**values),
             Self::Sum(nodes) | Self::Product(nodes) => nodes.iter().map(Self::bytes).sum(),
-            Self::Scale { rows, columns, of: scaled } => of(rows) + of(columns) + scaled.bytes(),
+            Self::Scale { rows, columns, of } => {
+                [rows, columns].into_iter().flatten().map(|f| size_of_val(&**f)).sum::<usize>() + of.bytes()
+            }
+            Self::PermuteRows { order, of } | Self::PermuteColumns { order, of } => {
+                size_of_val(&**order) + of.bytes()
+            }
             Self::Rotate { of, .. } => of.bytes(),
         }
     }
 
-    /// Row `row` as f32, as the evaluator gives it.
-    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+    /// The same tree with f32 leaves.
+    pub(super) fn expanded(self, kernel: Kernel) -> Self {
+        let each = |nodes: Vec<Self>| nodes.into_iter().map(|n| n.expanded(kernel)).collect();
+        let one = |of: Box<Self>| Box::new(of.expanded(kernel));
         match self {
-            Self::Matrix(m) => m.expand(row..row + 1, out),
+            Self::Panels(panels) => Self::Panels(panels.expanded(kernel)),
+            Self::Sum(terms) => Self::Sum(each(terms)),
+            Self::Product(factors) => Self::Product(each(factors)),
+            Self::Scale { rows, columns, of } => Self::Scale { rows, columns, of: one(of) },
+            Self::PermuteRows { order, of } => Self::PermuteRows { order, of: one(of) },
+            Self::PermuteColumns { order, of } => Self::PermuteColumns { order, of: one(of) },
+            Self::Rotate { seed, block, of } => Self::Rotate { seed, block, of: one(of) },
+            // Tables would have to add up as codewords do: these stay what they are.
+            same @ (Self::Codebooks(_) | Self::Few { .. }) => same,
+        }
+    }
+
+    /// Rows `ids`, which are there, as the evaluator of expressions computes them.
+    pub(super) fn rows_of(&self, ids: impl Iterator<Item = usize> + Clone) -> Vec<f32> {
+        let columns = self.shape()[1];
+        // A closure's type would grow with each level of the tree.
+        let ids: Vec<usize> = ids.collect();
+        self.rows_at(&ids, columns)
+    }
+
+    fn rows_at(&self, ids: &[usize], columns: usize) -> Vec<f32> {
+        let mut out = vec![0.0; ids.len() * columns];
+        if columns == 0 {
+            return out;
+        }
+        match self {
+            Self::Panels(panels) => {
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| panels.row(id, out));
+            }
+            Self::Codebooks(books) => {
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| books.row(id, out));
+            }
+            Self::Few { values, .. } => {
+                let row = |id: usize| &values[id * columns..][..columns];
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| out.copy_from_slice(row(id)));
+            }
             Self::Sum(terms) => {
-                out.fill(0.0);
+                let mut terms = terms.iter().map(|t| t.rows_at(ids, columns));
+                out = terms.next().unwrap_or(out);
+                for term in terms {
+                    out.iter_mut().zip(term).for_each(|(s, t)| *s += t);
+                }
+            }
+            Self::Product(factors) => {
+                let mut factors = factors.iter().map(|f| (f, f.shape()));
+                let Some((first, [_, mut inner])) = factors.next() else { return out };
+                out = first.rows_at(ids, inner);
+                for (factor, [rows, columns]) in factors {
+                    let right = factor.rows_of(0..rows);
+                    let mut product = vec![0.0; ids.len() * columns];
+                    for (to, left) in product.chunks_mut(columns.max(1)).zip(out.chunks(inner.max(1))) {
+                        for (l, right) in left.iter().zip(right.chunks(columns.max(1))) {
+                            to.iter_mut().zip(right).for_each(|(o, r)| *o += l * r);
+                        }
+                    }
+                    (out, inner) = (product, columns);
+                }
+            }
+            Self::Scale { rows, columns: factors, of } => {
+                out = of.rows_at(ids, columns);
+                for (row, &id) in out.chunks_mut(columns).zip(ids) {
+                    if let Some(rows) = rows {
+                        row.iter_mut().for_each(|x| *x *= rows[id]);
+                    }
+                    if let Some(factors) = factors {
+                        row.iter_mut().zip(factors).for_each(|(x, f)| *x *= f);
+                    }
+                }
+            }
+            Self::PermuteRows { order, of } => {
+                let ids: Vec<usize> = ids.iter().map(|&id| order[id]).collect();
+                out = of.rows_at(&ids, columns);
+            }
+            Self::PermuteColumns { order, of } => {
+                let source = of.rows_at(ids, columns);
+                for (to, from) in out.chunks_mut(columns).zip(source.chunks(columns)) {
+                    to.iter_mut().zip(order).for_each(|(t, &p)| *t = from[p]);
+                }
+            }
+            Self::Rotate { seed, block, of } => {
+                out = of.rows_at(ids, columns);
+                inverse_hadamard_rows(&mut out, columns, *seed, *block);
+            }
+        }
+        out
+    }
+
+    /// Products with all vectors of `x` into `out`, `vectors` rows of as many values as there are rows.
+    pub(super) fn multiply(&self, kernel: Kernel, x: &Input, out: &mut [f32]) {
+        let [rows, columns] = self.shape();
+        match self {
+            Self::Panels(panels) => {
+                run(kernel, vec![Job { panels, x: &x.values, stride: x.stride, out }], x.vectors);
+            }
+            Self::Codebooks(books) => books.multiply(kernel, &x.values, x.stride, x.vectors, out),
+            Self::Few { values, .. } => {
+                for (x, out) in x.rows().zip(out.chunks_mut(rows.max(1))) {
+                    out.fill(0.0);
+                    let rows = values.chunks(columns.max(1));
+                    out.iter_mut().zip(rows).for_each(|(y, row)| *y = dot(row, x));
+                }
+            }
+            Self::Sum(terms) => {
                 let mut own = vec![0.0; out.len()];
                 for (i, term) in terms.iter().enumerate() {
-                    term.row(row, &mut own);
-                    match i {
-                        0 => out.copy_from_slice(&own),
-                        _ => out.iter_mut().zip(&own).for_each(|(o, v)| *o += v),
+                    term.multiply(kernel, x, if i == 0 { &mut *out } else { &mut own });
+                    if i > 0 {
+                        out.iter_mut().zip(&own).for_each(|(s, t)| *s += t);
                     }
                 }
             }
             Self::Product(factors) => {
-                let Some((first, rest)) = factors.split_first() else { return };
-                let mut left = vec![0.0; first.shape()[1]];
-                first.row(row, &mut left);
-                for factor in rest {
-                    let [inner, columns] = factor.shape();
-                    let (mut sum, mut own) = (vec![0.0; columns], vec![0.0; columns]);
-                    for (k, &a) in left.iter().enumerate().take(inner) {
-                        factor.row(k, &mut own);
-                        sum.iter_mut().zip(&own).for_each(|(s, b)| *s += a * b);
-                    }
-                    left = sum;
-                }
-                out.copy_from_slice(&left);
-            }
-            Self::Scale { rows, columns, of } => {
-                of.row(row, out);
-                if let Some(factors) = rows {
-                    out.iter_mut().for_each(|v| *v *= factors[row]);
-                }
-                if let Some(factors) = columns {
-                    out.iter_mut().zip(factors).for_each(|(v, f)| *v *= f);
-                }
-            }
-            Self::Rotate { seed, block, of } => {
-                of.row(row, out);
-                let columns = out.len();
-                inverse_hadamard_rows(out, columns, *seed, *block);
-            }
-        }
-    }
-
-    /// `out[v] = self * x[v]`, `[vectors, columns]` to `[vectors, rows]`.
-    pub(super) fn multiply(&self, x: &[f32], vectors: usize, out: &mut [f32]) {
-        match self {
-            Self::Matrix(m) => Matrix::products(&[m], x, vectors, &mut [out]),
-            Self::Sum(terms) => {
-                out.fill(0.0);
-                let mut own = vec![0.0; out.len()];
-                for term in terms {
-                    term.multiply(x, vectors, &mut own);
-                    out.iter_mut().zip(&own).for_each(|(o, v)| *o += v);
-                }
-            }
-            Self::Product(factors) => {
-                let mut right = x.to_vec();
-                for factor in factors.iter().rev() {
-                    let mut next = vec![0.0; vectors * factor.shape()[0]];
-                    factor.multiply(&right, vectors, &mut next);
-                    right = next;
-                }
-                out.copy_from_slice(&right);
-            }
-            Self::Scale { rows, columns, of } => {
-                let scaled = columns.as_ref().map(|factors| by_columns(x, factors));
-                of.multiply(scaled.as_deref().unwrap_or(x), vectors, out);
-                if let Some(factors) = rows {
-                    for out in out.chunks_mut(factors.len().max(1)) {
-                        out.iter_mut().zip(factors).for_each(|(y, f)| *y *= f);
+                let mut inner: Option<Input> = None;
+                for (i, factor) in factors.iter().enumerate().rev() {
+                    let input = inner.as_ref().unwrap_or(x);
+                    if i == 0 {
+                        factor.multiply(kernel, input, out);
+                    } else {
+                        let rows = factor.shape()[0];
+                        let mut values = vec![0.0; x.vectors * rows];
+                        factor.multiply(kernel, input, &mut values);
+                        inner = Some(Input::new(&values, rows, x.vectors));
                     }
                 }
             }
+            Self::Scale { rows: gains, columns: steps, of } => {
+                let scaled = steps.as_ref().map(|steps| {
+                    x.changed(|x, own| own.iter_mut().zip(x).zip(steps).for_each(|((o, x), s)| *o = x * s))
+                });
+                of.multiply(kernel, scaled.as_ref().unwrap_or(x), out);
+                if let Some(gains) = gains {
+                    let rows = out.chunks_mut(rows.max(1));
+                    rows.for_each(|row| row.iter_mut().zip(gains).for_each(|(y, g)| *y *= g));
+                }
+            }
+            Self::PermuteRows { order, of } => {
+                let mut source = vec![0.0; out.len()];
+                of.multiply(kernel, x, &mut source);
+                for (to, from) in out.chunks_mut(rows.max(1)).zip(source.chunks(rows.max(1))) {
+                    to.iter_mut().zip(order).for_each(|(t, &p)| *t = from[p]);
+                }
+            }
+            Self::PermuteColumns { order, of } => {
+                // Positions of a file may come twice: what they are multiplied with adds up.
+                let moved = x.changed(|x, own| x.iter().zip(order).for_each(|(x, &p)| own[p] += x));
+                of.multiply(kernel, &moved, out);
+            }
             Self::Rotate { seed, block, of } => {
-                // A row times the inverse, times x, is the row times (x transformed): the transform is orthogonal.
-                let mut x = x.to_vec();
-                hadamard_rows(&mut x, of.shape()[1], *seed, *block);
-                of.multiply(&x, vectors, out);
+                // (D H w) . x = w . (H D x): the transform of the vector in place of that of every row.
+                let turned = x.changed(|x, own| {
+                    own.copy_from_slice(x);
+                    hadamard_rows(own, columns, *seed, *block);
+                });
+                of.multiply(kernel, &turned, out);
             }
         }
     }
 }
 
-fn by_columns(x: &[f32], factors: &[f32]) -> Vec<f32> {
-    x.chunks(factors.len().max(1)).flat_map(|x| x.iter().zip(factors).map(|(x, f)| x * f)).collect()
-}
-
-fn dense(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>) -> Result<Matrix> {
-    let (rows, columns) = evaluator.signature(expr)?.matrix()?;
-    Ok(Matrix::dense(in_memory(rows)?, in_memory(columns)?, evaluator.rows(expr, 0..rows)?))
-}
-
-fn leaf_matrix(evaluator: &Evaluator<'_>, expr: &Expr<StoredLeaf>, leaf: &StoredLeaf) -> Result<Matrix> {
-    let (rows, columns) = evaluator.signature(expr)?.matrix()?;
-    if leaf.spec.codec == benben_codec::raw::CODEC && matches!(leaf.spec.dtype, Dtype::F16 | Dtype::BF16) {
-        return Matrix::from_bytes(in_memory(rows)?, in_memory(columns)?, leaf.spec.dtype, &evaluator.bytes(expr)?);
+/// In 16 sums side by side, then in order.
+fn dot(row: &[f32], x: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    for (row, x) in row.chunks(16).zip(x.chunks(16)) {
+        sums.iter_mut().zip(row.iter().zip(x)).for_each(|(s, (w, x))| *s += w * x);
     }
-    let Some(levels) = benben_codec::levels(&evaluator.reader.leaf(leaf))? else {
-        return dense(evaluator, expr);
-    };
-    let mut gatherer = Gatherer::new(&levels, in_memory(rows)?, in_memory(columns)?);
-    let each = (BLOCK / columns.max(1)).max(1);
-    for first in (0..rows).step_by(in_memory(each)?) {
-        gatherer.push(&evaluator.rows(expr, first..(first + each).min(rows))?);
-    }
-    match Matrix::gathered(in_memory(rows)?, in_memory(columns)?, gatherer) {
-        Some(matrix) => Ok(matrix),
-        None => dense(evaluator, expr),
-    }
+    sums.iter().sum()
 }

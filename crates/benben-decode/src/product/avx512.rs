@@ -1,0 +1,186 @@
+//! The kernels for x86-64 with AVX-512: a register is one column of a group.
+//!
+//! A code becomes its value by a permutation of the table, which is in one register up to 4 bits, in two for 5, in four
+//! for 6: a shift and a permutation for 16 weights, 2.5 times what the multiplication costs.
+#![allow(unsafe_code, reason = "vector instructions; `portable` is the twin that tests hold this against")]
+#![allow(clippy::cast_possible_truncation, reason = "shifts below 32")]
+#![allow(clippy::needless_range_loop, reason = "registers by number, in more than one array")]
+
+use super::packing::{
+    BRAIN, FULL, HALF, LANES, Line, TRITS, View, bits, by_count, lead, per_line, table, unroll,
+};
+use super::portable::Lanes;
+use std::arch::x86_64::*;
+
+/// What codes are looked up in.
+#[derive(Clone, Copy)]
+struct Tables {
+    near: [__m512; 4],
+    far: *const f32,
+}
+
+impl Tables {
+    /// Those of packing `P`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn new<const P: u8>(view: &View<'_>) -> Self {
+        let mut near = [_mm512_setzero_ps(); 4];
+        let values = &view.tables[table(P)];
+        if P == TRITS {
+            for (near, line) in near.iter_mut().zip(&view.lines[..2]) {
+                // SAFETY: a line is 64 bytes.
+                *near = unsafe { _mm512_loadu_ps(line.0.as_ptr().cast()) };
+            }
+        }
+        for (near, part) in near.iter_mut().zip(values.as_chunks::<LANES>().0) {
+            // SAFETY: a part is 16 floats.
+            *near = unsafe { _mm512_loadu_ps(part.as_ptr()) };
+        }
+        Self { near, far: values.as_ptr() }
+    }
+
+    /// Column `i` of the line at `line`.
+    ///
+    /// # Safety
+    /// `line` may be read, and `self` is for `P`: its table has an entry for every code.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+    #[inline]
+    unsafe fn column<const P: u8>(&self, line: *const Line, i: usize) -> __m512 {
+        // SAFETY: `i` is below the columns of a line, halves are 32 bytes of its 64.
+        let (whole, half) = unsafe {
+            let at = line.cast::<u8>().add(if bits(P) == 0 { 32 * (i % 2) } else { 0 });
+            (_mm512_load_si512(line.cast()), _mm256_loadu_si256(at.cast()))
+        };
+        let shift = (bits(P) * i) as i32;
+        let code = _mm512_srlv_epi32(whole, _mm512_set1_epi32(shift));
+        match P {
+            FULL => _mm512_castsi512_ps(whole),
+            HALF => _mm512_cvtph_ps(half),
+            BRAIN => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))),
+            TRITS => {
+                let positive = _mm512_test_epi32_mask(whole, _mm512_set1_epi32(1 << shift));
+                let negative = _mm512_test_epi32_mask(whole, _mm512_set1_epi32(2i32 << shift));
+                _mm512_mask_mov_ps(_mm512_maskz_mov_ps(positive, self.near[0]), negative, self.near[1])
+            }
+            2..=4 => _mm512_permutexvar_ps(code, self.near[0]),
+            5 => _mm512_permutex2var_ps(self.near[0], code, self.near[1]),
+            6 => {
+                let low = _mm512_permutex2var_ps(self.near[0], code, self.near[1]);
+                let high = _mm512_permutex2var_ps(self.near[2], code, self.near[3]);
+                _mm512_mask_blend_ps(_mm512_test_epi32_mask(code, _mm512_set1_epi32(32)), low, high)
+            }
+            _ => {
+                let code = _mm512_and_si512(code, _mm512_set1_epi32((1 << bits(P)) - 1));
+                // SAFETY: the table has an entry for every code of so many bits.
+                unsafe { _mm512_i32gather_ps::<4>(code, self.far) }
+            }
+        }
+    }
+}
+
+/// See [`Kernel::dot`](super::Kernel::dot), which has checked machine and lengths.
+pub(super) fn dot<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
+    // SAFETY: the caller has found the instructions, lines for all columns, and values in `x` for all of these.
+    unsafe { dot_in::<P>(view, x) }
+}
+
+/// See [`Kernel::expand`](super::Kernel::expand), which has checked the machine.
+pub(super) fn expand<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
+    // SAFETY: the caller has found the instructions.
+    unsafe { expand_in::<P>(view, first, out) }
+}
+
+/// See [`Kernel::tile`](super::Kernel::tile), which has checked machine and lengths; up to 12 vectors.
+pub(super) fn tile<const R: usize>(
+    panels: [&[Lanes]; R],
+    x: &[f32],
+    stride: usize,
+    vectors: usize,
+    sums: &mut [Lanes],
+) {
+    // SAFETY: the caller has found the instructions, panels of equal length, so many rows of `x` and so many sums.
+    by_count!(vectors, V in [1 2 3 4 5 6 7 8 9 10 11 12], unsafe { tile_in::<R, V>(panels, x, stride, sums) });
+}
+
+/// # Safety
+/// The machine has AVX-512 F, BW, VL and F16C; `x` has as many values as the lines have columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+unsafe fn dot_in<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
+    let tables = Tables::new::<P>(&view);
+    let lines = &view.lines[lead(P)..];
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let mut done = 0;
+    while done < lines.len() {
+        for u in 0..unroll(P) {
+            if done + u < lines.len() {
+                for i in 0..per_line(P) {
+                    let k = u * per_line(P) + i;
+                    // SAFETY: the line is there, and `x` has a value for each of its columns.
+                    unsafe {
+                        let weights = tables.column::<P>(lines.as_ptr().add(done + u), i);
+                        let x = _mm512_set1_ps(*x.as_ptr().add(done * per_line(P) + k));
+                        sums[k % 4] = _mm512_fmadd_ps(weights, x, sums[k % 4]);
+                    }
+                }
+            }
+        }
+        done += unroll(P);
+    }
+    let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+    let mut out = [0.0; LANES];
+    // SAFETY: `out` is 16 floats.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+    out
+}
+
+/// # Safety
+/// The machine has AVX-512 F, BW, VL and F16C.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+unsafe fn expand_in<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
+    let tables = Tables::new::<P>(&view);
+    for (line, out) in view.lines[lead(P) + first..].iter().zip(out.chunks_mut(per_line(P))) {
+        for (i, out) in out.iter_mut().enumerate() {
+            // SAFETY: `line` is one of the view's, `out` 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), tables.column::<P>(line, i)) };
+        }
+    }
+}
+
+/// # Safety
+/// The machine has AVX-512 F; all panels have the columns of the first, `x` has `V` rows of as many, `stride` apart, and
+/// `sums` has `R` for each.
+#[target_feature(enable = "avx512f")]
+unsafe fn tile_in<const R: usize, const V: usize>(
+    panels: [&[Lanes]; R],
+    x: &[f32],
+    stride: usize,
+    sums: &mut [Lanes],
+) {
+    let columns = panels[0].len();
+    let mut own = [[_mm512_setzero_ps(); R]; V];
+    for v in 0..V {
+        for r in 0..R {
+            // SAFETY: as the caller says.
+            own[v][r] = unsafe { _mm512_loadu_ps(sums.as_ptr().add(v * R + r).cast()) };
+        }
+    }
+    let (x, panels) = (x.as_ptr(), panels.map(<[Lanes]>::as_ptr));
+    for k in 0..columns {
+        // SAFETY: as the caller says.
+        unsafe {
+            let weights: [__m512; R] = panels.map(|p| _mm512_loadu_ps(p.add(k).cast()));
+            for v in 0..V {
+                let x = _mm512_set1_ps(*x.add(v * stride + k));
+                for r in 0..R {
+                    own[v][r] = _mm512_fmadd_ps(weights[r], x, own[v][r]);
+                }
+            }
+        }
+    }
+    for v in 0..V {
+        for r in 0..R {
+            // SAFETY: as the caller says.
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr().add(v * R + r).cast(), own[v][r]) };
+        }
+    }
+}

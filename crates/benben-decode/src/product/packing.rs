@@ -1,0 +1,161 @@
+//! How 16 rows lie side by side in memory.
+//!
+//! Row is lane: word `r` of a [`Line`] belongs to row `r` of its group, and holds a few consecutive columns of it. A
+//! product then multiplies a register of 16 weights with one activation, sums 16 outputs side by side and never adds
+//! across a register; columns need no padding beyond one word, whatever the width of a code.
+
+/// Rows of a group: the f32 lanes of the widest register.
+pub(crate) const LANES: usize = 16;
+
+/// One word of each row of a group, on a cache line of its own.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u32; LANES]);
+
+/// What the lines of a group hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Packing {
+    /// Two bits: zero, the positive or the negative level of the row. Two lines with the levels come first.
+    Trits = TRITS,
+    /// Integers of two bits, an index into a table of values; so are the following.
+    Bits2 = 2,
+    /// Three bits.
+    Bits3 = 3,
+    /// Four bits.
+    Bits4 = 4,
+    /// Five bits.
+    Bits5 = 5,
+    /// Six bits.
+    Bits6 = 6,
+    /// Eight bits.
+    Bits8 = 8,
+    /// Ten bits.
+    Bits10 = 10,
+    /// f16: the first half of a line is one column, the second the next.
+    Half = HALF,
+    /// bf16, likewise.
+    Brain = BRAIN,
+    /// f32: a line is a column.
+    Full = FULL,
+}
+
+pub(crate) const TRITS: u8 = 1;
+pub(crate) const HALF: u8 = 16;
+pub(crate) const BRAIN: u8 = 17;
+pub(crate) const FULL: u8 = 32;
+
+/// Packings of integers, narrow ones first.
+pub(crate) const INTEGERS: [Packing; 7] = [
+    Packing::Bits2,
+    Packing::Bits3,
+    Packing::Bits4,
+    Packing::Bits5,
+    Packing::Bits6,
+    Packing::Bits8,
+    Packing::Bits10,
+];
+
+/// Bits of a code of packing `P`; 0 for floats.
+pub(crate) const fn bits(packing: u8) -> usize {
+    match packing {
+        TRITS => 2,
+        HALF | BRAIN | FULL => 0,
+        integer => integer as usize,
+    }
+}
+
+/// Columns of a line of packing `P`.
+pub(crate) const fn per_line(packing: u8) -> usize {
+    match packing {
+        FULL => 1,
+        HALF | BRAIN => 2,
+        code => 32 / bits(code),
+    }
+}
+
+/// Lines after which columns come back to the same of four sums.
+pub(crate) const fn unroll(packing: u8) -> usize {
+    match per_line(packing) % 4 {
+        0 => 1,
+        2 => 2,
+        _ => 4,
+    }
+}
+
+/// Lines of levels before the codes.
+pub(crate) const fn lead(packing: u8) -> usize {
+    if packing == TRITS { 2 } else { 0 }
+}
+
+/// Columns after which every packing begins a line: a multiple of 16, 10, 8, 6, 5, 4, 3, 2 and 1.
+pub(crate) const WHOLE: usize = 240;
+
+impl Packing {
+    /// Lines of codes for `columns`.
+    pub(crate) const fn lines(self, columns: usize) -> usize {
+        columns.div_ceil(per_line(self as u8))
+    }
+}
+
+/// Where the table of each packing of integers begins in the tables of a matrix. Narrow ones are repeated up to a
+/// register, so that bits above the code need no masking.
+pub(crate) const fn table(packing: u8) -> std::ops::Range<usize> {
+    match packing {
+        2 => 0..16,
+        3 => 16..32,
+        4 => 32..48,
+        5 => 48..80,
+        6 => 80..144,
+        8 => 144..400,
+        10 => 400..1424,
+        _ => 0..0,
+    }
+}
+
+/// The integer of a code of `bits`, two's complement; higher bits are ignored.
+#[allow(clippy::cast_possible_truncation, reason = "2 to 10 bits")]
+pub(crate) const fn integer(code: u32, bits: usize) -> i32 {
+    let shift = 32 - bits as u32;
+    ((code << shift) as i32) >> shift
+}
+
+/// Tables of all packings of integers up to `widest` for a matrix whose integers have the values `value`.
+#[allow(clippy::cast_possible_truncation, reason = "at most 1024 entries")]
+pub(crate) fn tables(widest: Packing, value: impl Fn(i32) -> f32) -> Box<[f32]> {
+    let packings = INTEGERS.into_iter().take_while(|&p| p as u8 <= widest as u8);
+    packings
+        .flat_map(|p| table(p as u8).map(move |i| (p, i)))
+        .map(|(p, i)| value(integer((i - table(p as u8).start) as u32, bits(p as u8))))
+        .collect()
+}
+
+/// The 16 rows of one group, and what it takes to read them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) packing: Packing,
+    /// Levels, then codes of `columns`.
+    pub(crate) lines: &'a [Line],
+    pub(crate) columns: usize,
+    /// [`tables`] of the matrix.
+    pub(crate) tables: &'a [f32],
+}
+
+/// Evaluates `$body` with the constant `$P` for `$packing`.
+macro_rules! by_packing {
+    ($packing:expr, $P:ident => $body:expr) => {
+        by_packing!(@ $packing, $P, $body, Trits Bits2 Bits3 Bits4 Bits5 Bits6 Bits8 Bits10 Half Brain Full)
+    };
+    (@ $packing:expr, $P:ident, $body:expr, $($name:ident)*) => {
+        match $packing { $(Packing::$name => { const $P: u8 = Packing::$name as u8; $body })* }
+    };
+}
+pub(super) use by_packing;
+
+/// Evaluates `$body` with the constant `$V` for `$count`, one of those listed.
+macro_rules! by_count {
+    ($count:expr, $V:ident in [$($n:literal)*], $body:expr) => {
+        match $count { $($n => { const $V: usize = $n; $body })* _ => {} }
+    };
+}
+pub(super) use by_count;

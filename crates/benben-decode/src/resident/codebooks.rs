@@ -1,0 +1,155 @@
+//! An `rvq` leaf in memory: its codewords, and for each vector of weights their numbers.
+//!
+//! A product computes each codeword times each part of the activations once, then looks up and adds: `1 / dim`
+//! additions for each weight and stage. Many vectors at once take values in place of that.
+
+use crate::product::{Kernel, LANES};
+use benben_codec::rvq::Part;
+use rayon::prelude::*;
+
+/// Positions whose tables stay in the first-level cache: 32 of 1 kB.
+const POSITIONS: usize = 32;
+/// Rows of one piece of work.
+const ROWS: usize = 8 * LANES;
+/// Vectors from which on values are dearer to look up than to multiply.
+const MANY: usize = 8;
+
+/// One stage of one group.
+#[derive(Debug)]
+struct Stage {
+    /// First vector of a row, and vectors of a row.
+    first: usize,
+    count: usize,
+    /// Number of codewords.
+    size: usize,
+    /// Coordinate `i` of all codewords, for each `i`.
+    words: Vec<f32>,
+    /// Codeword of each vector, row after row.
+    codes: Vec<u8>,
+}
+
+/// A matrix.
+#[derive(Debug)]
+pub(super) struct Codebooks {
+    rows: usize,
+    columns: usize,
+    dim: usize,
+    stages: Vec<Stage>,
+}
+
+impl Codebooks {
+    /// The matrix of `parts`, whose vectors do not cross rows; `single` where there is one group.
+    pub(super) fn new(rows: usize, columns: usize, dim: usize, parts: Vec<Part>, single: bool) -> Self {
+        let stage = |part: Part| {
+            let (first, count) = match usize::try_from(part.positions.start) {
+                Ok(start) if !single => (start, part.codes.len() / rows.max(1)),
+                _ => (0, columns / dim),
+            };
+            let size = part.words.len() / dim;
+            let words = (0..dim).flat_map(|i| part.words.iter().skip(i).step_by(dim)).copied().collect();
+            Stage { first, count, size, words, codes: part.codes }
+        };
+        Self { rows, columns, dim, stages: parts.into_iter().map(stage).collect() }
+    }
+
+    pub(super) fn shape(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.stages.iter().map(|s| size_of_val(&*s.words) + s.codes.len()).sum()
+    }
+
+    /// Most bytes of a matrix of so many groups and stages: a byte for each vector and stage, 256 codewords each.
+    pub(super) fn most_bytes(rows: usize, columns: usize, dim: usize, groups: u16, stages: u8) -> usize {
+        let codes = rows.saturating_mul(columns / dim.max(1)).saturating_mul(stages.into());
+        let books = usize::from(groups) * usize::from(stages) * (256 * dim * size_of::<f32>());
+        codes.saturating_add(books)
+    }
+
+    /// Row `row`: codewords are added in the order of their stages.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+        out.fill(0.0);
+        let mut written = vec![false; self.columns / self.dim];
+        for stage in &self.stages {
+            let codes = &stage.codes[row * stage.count..][..stage.count];
+            let vectors = out[stage.first * self.dim..].chunks_mut(self.dim);
+            for ((out, &code), written) in vectors.zip(codes).zip(&mut written[stage.first..]) {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let word = stage.words[i * stage.size + usize::from(code)];
+                    // The first codeword is the value, also where it is -0.0.
+                    *out = if *written { *out + word } else { word };
+                }
+                *written = true;
+            }
+        }
+    }
+
+    /// Products with `vectors` rows of `x`, `stride` apart.
+    pub(super) fn multiply(&self, kernel: Kernel, x: &[f32], stride: usize, vectors: usize, out: &mut [f32]) {
+        if vectors < MANY {
+            for (x, out) in x.chunks(stride).zip(out.chunks_mut(self.rows)) {
+                self.look_up(&x[..self.columns], out);
+            }
+            return;
+        }
+        let sums: Vec<Vec<[f32; LANES]>> = (0..self.rows.div_ceil(LANES))
+            .into_par_iter()
+            .map(|group| {
+                let mut panel = vec![[0.0; LANES]; self.columns];
+                let mut row = vec![0.0; self.columns];
+                for lane in 0..LANES.min(self.rows - group * LANES) {
+                    self.row(group * LANES + lane, &mut row);
+                    panel.iter_mut().zip(&row).for_each(|(p, w)| p[lane] = *w);
+                }
+                let mut sums = vec![[0.0; LANES]; vectors];
+                kernel.tile(&[&panel], x, stride, vectors, &mut sums);
+                sums
+            })
+            .collect();
+        for (v, out) in out.chunks_mut(self.rows).enumerate() {
+            out.chunks_mut(LANES).zip(&sums).for_each(|(o, s)| o.copy_from_slice(&s[v][..o.len()]));
+        }
+    }
+
+    /// Products of one vector by tables.
+    fn look_up(&self, x: &[f32], out: &mut [f32]) {
+        let tables: Vec<Vec<f32>> = self.stages.iter().map(|s| s.tables(x, self.dim)).collect();
+        out.par_chunks_mut(ROWS).enumerate().for_each(|(piece, out)| {
+            out.fill(0.0);
+            for (stage, tables) in self.stages.iter().zip(&tables) {
+                for start in (0..stage.count).step_by(POSITIONS) {
+                    let end = stage.count.min(start + POSITIONS);
+                    let tables = &tables[start * stage.size..end * stage.size];
+                    for (r, y) in out.iter_mut().enumerate() {
+                        let codes = &stage.codes[(piece * ROWS + r) * stage.count..][start..end];
+                        *y += sum(codes, tables, stage.size);
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Stage {
+    /// Every codeword times every part of `x` that it is used for, position after position.
+    fn tables(&self, x: &[f32], dim: usize) -> Vec<f32> {
+        let mut tables = vec![0.0; self.count * self.size];
+        let parts = x[self.first * dim..].par_chunks(dim);
+        tables.par_chunks_mut(self.size).zip(parts).with_min_len(POSITIONS).for_each(|(table, x)| {
+            for (words, x) in self.words.chunks(self.size).zip(x) {
+                table.iter_mut().zip(words).for_each(|(t, w)| *t += w * x);
+            }
+        });
+        tables
+    }
+}
+
+/// Entries of `codes`, one of each table of `size`, in four sums.
+fn sum(codes: &[u8], tables: &[f32], size: usize) -> f32 {
+    let mut sums = [0f32; 4];
+    for (i, (&code, table)) in codes.iter().zip(tables.chunks(size)).enumerate() {
+        sums[i % 4] += table[usize::from(code)];
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
+}

@@ -1,0 +1,259 @@
+//! From a pack to memory, a block of rows at a time.
+
+use super::codebooks::Codebooks;
+use super::node::Node;
+use super::{Form, Panels, Tensor};
+use crate::evaluate::{self, Evaluator};
+use crate::product::{LANES, MAX_COLUMNS, most_bytes as panel_bytes};
+use benben_codec::lattice::{self, Lattice};
+use benben_codec::{raw, rvq, ternary};
+use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory, matrix};
+use std::ops::Range;
+
+/// Weights of one block, 8 MB as f32: memory that loading takes besides what it makes.
+const BLOCK: usize = 1 << 21;
+
+/// The tensor as codes.
+pub(super) fn tensor(tensor: &Tensor<'_>) -> Result<Node> {
+    let evaluator = tensor.evaluator();
+    evaluator.reader.signature(tensor.entry())?;
+    Loader { evaluator }.node(&tensor.entry().expr)
+}
+
+/// Most bytes of the tensor in `form`.
+pub(super) fn most_bytes(tensor: &Tensor<'_>, form: Form) -> Result<usize> {
+    let evaluator = tensor.evaluator();
+    evaluator.reader.signature(tensor.entry())?;
+    Loader { evaluator }.most_bytes(&tensor.entry().expr, form)
+}
+
+/// A matrix of values of `dtype`.
+pub(super) fn from_bytes([rows, columns]: [usize; 2], dtype: Dtype, bytes: &[u8]) -> Result<Node> {
+    if !fits(rows, columns) {
+        let mut values = vec![0.0; rows * columns];
+        dtype.to_f32(bytes, &mut values)?;
+        return Ok(Node::Few { rows, columns, values });
+    }
+    let mut panels = Panels::new(rows, columns, None);
+    match dtype {
+        Dtype::F16 | Dtype::BF16 => panels.push_halves(bytes, dtype == Dtype::BF16),
+        _ => {
+            for range in blocks(rows, columns) {
+                let mut values = vec![0.0; range.len() * columns];
+                let at = |row: usize| row * columns * dtype.size();
+                dtype.to_f32(&bytes[at(range.start)..at(range.end)], &mut values)?;
+                panels.push_values(&values);
+            }
+        }
+    }
+    Ok(Node::Panels(panels))
+}
+
+/// Whether a matrix is kept in groups: with fewer rows most of each would be padding.
+fn fits(rows: usize, columns: usize) -> bool {
+    rows >= LANES && (1..=MAX_COLUMNS).contains(&columns)
+}
+
+/// Rows in blocks of whole groups.
+fn blocks(rows: usize, columns: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = (BLOCK / columns.max(1)).max(1).next_multiple_of(LANES);
+    (0..rows).step_by(size).map(move |start| start..rows.min(start + size))
+}
+
+/// What a leaf becomes.
+enum Plan {
+    Lattice { reach: u32, exceptions: u64 },
+    Halves { brain: bool },
+    Trits,
+    Codebooks { dim: usize, groups: u16, stages: u8 },
+    Values,
+}
+
+impl Plan {
+    fn of(spec: &LeafSpec) -> Result<Self> {
+        Ok(match (spec.codec.as_str(), spec.dtype) {
+            (raw::CODEC, Dtype::F16) => Self::Halves { brain: false },
+            (raw::CODEC, Dtype::BF16) => Self::Halves { brain: true },
+            (ternary::CODEC, _) => Self::Trits,
+            (rvq::CODEC, _) => {
+                let (dim, groups, stages) = rvq::extent(spec)?;
+                let columns = in_memory(matrix(&spec.shape)?.1)?;
+                // Vectors that cross rows are no part of a product; groups follow the last dimension.
+                if columns % dim == 0 && (groups == 1 || spec.shape.len() == 2) {
+                    Self::Codebooks { dim, groups, stages }
+                } else {
+                    Self::Values
+                }
+            }
+            _ => match lattice::reach(spec)? {
+                Some((reach @ ..=256, exceptions)) => Self::Lattice { reach, exceptions },
+                _ => Self::Values,
+            },
+        })
+    }
+}
+
+struct Loader<'a> {
+    evaluator: Evaluator<'a>,
+}
+
+impl Loader<'_> {
+    fn matrix(&self, node: &evaluate::Node) -> Result<[usize; 2]> {
+        let (rows, columns) = self.evaluator.signature(node)?.matrix()?;
+        Ok([in_memory(rows)?, in_memory(columns)?])
+    }
+
+    fn node(&self, node: &evaluate::Node) -> Result<Node> {
+        let [rows, columns] = self.matrix(node)?;
+        let one = |of: &evaluate::Node| self.node(of).map(Box::new);
+        let each = |nodes: &[evaluate::Node]| nodes.iter().map(|n| self.node(n)).collect::<Result<Vec<_>>>();
+        match node {
+            Expr::Leaf(leaf) if fits(rows, columns) => self.leaf(leaf, node, [rows, columns]),
+            Expr::Leaf(_) | Expr::Sparse { .. } => self.values(node, [rows, columns]),
+            Expr::Ref { tensor, .. } => self.node(&self.evaluator.target(tensor)?.expr),
+            Expr::Sum(terms) => each(terms).map(Node::Sum),
+            Expr::Product(factors) => each(factors).map(Node::Product),
+            Expr::Scale { rows: gains, columns: steps, of } => {
+                let factors = |node: &Option<Box<evaluate::Node>>, count: usize| {
+                    node.as_ref().map(|n| self.evaluator.elements(n, 0..count as u64)).transpose()
+                };
+                Ok(Node::Scale {
+                    rows: factors(gains, rows)?,
+                    columns: factors(steps, columns)?,
+                    of: one(of)?,
+                })
+            }
+            Expr::Permute { axis: 0, order, of } => {
+                let order = self.evaluator.positions(order, 0..rows as u64, rows as u64)?;
+                Ok(Node::PermuteRows { order, of: one(of)? })
+            }
+            Expr::Permute { order, of, .. } => {
+                let order = self.evaluator.positions(order, 0..columns as u64, columns as u64)?;
+                Ok(Node::PermuteColumns { order, of: one(of)? })
+            }
+            Expr::Rotate { seed, block, of } => {
+                Ok(Node::Rotate { seed: *seed, block: *block as usize, of: one(of)? })
+            }
+            Expr::Unknown { node: name, .. } => match node.stands_for() {
+                Some(operand) => self.node(operand),
+                None => Err(Error::compatibility(format!("node {name} is not known to this build"))),
+            },
+        }
+    }
+
+    fn leaf(&self, leaf: &StoredLeaf, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
+        let [rows, columns] = shape;
+        let source = self.evaluator.reader.leaf(leaf);
+        let elements = |r: &Range<usize>| (r.start * columns) as u64..(r.end * columns) as u64;
+        let mut panels = Panels::new(rows, columns, None);
+        match Plan::of(source.spec())? {
+            Plan::Values => return self.values(node, shape),
+            Plan::Codebooks { dim, groups, .. } => {
+                let parts = rvq::parts(&source)?;
+                return Ok(Node::Codebooks(Codebooks::new(rows, columns, dim, parts, groups == 1)));
+            }
+            Plan::Trits => return self.trits(&source, node, shape),
+            Plan::Halves { brain } => {
+                for range in blocks(rows, columns) {
+                    let mut bytes = vec![0; 2 * range.len() * columns];
+                    raw::decode_bytes(&source, elements(&range), &mut bytes)?;
+                    panels.push_halves(&bytes, brain);
+                }
+            }
+            Plan::Lattice { .. } => {
+                let Some(lattice) = Lattice::of(&source)? else { return self.values(node, shape) };
+                panels = Panels::new(rows, columns, Some(&lattice));
+                let mut integers = Vec::new();
+                for range in blocks(rows, columns) {
+                    let wanted = elements(&range);
+                    integers.resize(range.len() * columns, 0.0);
+                    lattice::integers(&source, wanted.clone(), &mut integers)?;
+                    let from = lattice.exceptions.partition_point(|e| e.0 < wanted.start);
+                    let to = lattice.exceptions.partition_point(|e| e.0 < wanted.end);
+                    panels.push_integers(&integers, &lattice, &lattice.exceptions[from..to], wanted.start);
+                }
+            }
+        }
+        Ok(Node::Panels(panels))
+    }
+
+    /// Trits where rows have levels of their own, which ours have; else values.
+    fn trits(&self, source: &dyn LeafSource, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
+        let [rows, columns] = shape;
+        let (run, levels) = ternary::levels(source)?;
+        if run % columns as u64 != 0 {
+            return self.values(node, shape);
+        }
+        let of = |row: usize| levels.get(in_memory((row * columns) as u64 / run).unwrap_or(usize::MAX));
+        let mut panels = Panels::new(rows, columns, None);
+        let mut trits = Vec::new();
+        for range in blocks(rows, columns) {
+            trits.resize(range.len() * columns, 0);
+            ternary::trits(source, (range.start * columns) as u64..(range.end * columns) as u64, &mut trits)?;
+            let levels: Vec<[f32; 2]> = range.filter_map(of).copied().collect();
+            panels.push_trits(&trits, &levels);
+        }
+        Ok(Node::Panels(panels))
+    }
+
+    fn values(&self, node: &evaluate::Node, [rows, columns]: [usize; 2]) -> Result<Node> {
+        if !fits(rows, columns) {
+            let values = self.evaluator.rows(node, 0..rows as u64)?;
+            return Ok(Node::Few { rows, columns, values });
+        }
+        let mut panels = Panels::new(rows, columns, None);
+        for range in blocks(rows, columns) {
+            panels.push_values(&self.evaluator.rows(node, range.start as u64..range.end as u64)?);
+        }
+        Ok(Node::Panels(panels))
+    }
+
+    fn most_bytes(&self, node: &evaluate::Node, form: Form) -> Result<usize> {
+        let [rows, columns] = self.matrix(node)?;
+        let all = |nodes: &[&evaluate::Node]| -> Result<usize> {
+            let mut sum = 0usize;
+            for node in nodes {
+                sum = sum.saturating_add(self.most_bytes(node, form)?);
+            }
+            Ok(sum)
+        };
+        let values = || {
+            if fits(rows, columns) {
+                panel_bytes(rows, columns, None, 4)
+            } else {
+                rows.saturating_mul(columns).saturating_mul(4)
+            }
+        };
+        Ok(match node {
+            Expr::Leaf(leaf) if fits(rows, columns) => {
+                let codes = match Plan::of(&leaf.spec)? {
+                    Plan::Lattice { reach, exceptions } => {
+                        panel_bytes(rows, columns, Some((reach, exceptions)), 1)
+                    }
+                    Plan::Halves { .. } => panel_bytes(rows, columns, None, 2),
+                    Plan::Codebooks { dim, groups, stages } => {
+                        Codebooks::most_bytes(rows, columns, dim, groups, stages)
+                    }
+                    Plan::Trits | Plan::Values => values(),
+                };
+                match form {
+                    Form::Codes => codes,
+                    // Outliers stay beside the values, so that both forms add them up alike.
+                    Form::Dense => values().saturating_add(codes),
+                }
+            }
+            Expr::Ref { tensor, .. } => self.most_bytes(&self.evaluator.target(tensor)?.expr, form)?,
+            Expr::Sum(nodes) | Expr::Product(nodes) => all(&nodes.iter().collect::<Vec<_>>())?,
+            Expr::Scale { of, .. } => {
+                all(&[of])?.saturating_add((rows.saturating_add(columns)).saturating_mul(4))
+            }
+            Expr::Permute { of, .. } => all(&[of])?.saturating_add(rows.max(columns).saturating_mul(8)),
+            Expr::Rotate { of, .. } => all(&[of])?,
+            Expr::Unknown { .. } => match node.stands_for() {
+                Some(operand) => all(&[operand])?,
+                None => 0,
+            },
+            _ => values(),
+        })
+    }
+}
