@@ -25,7 +25,7 @@ impl Sums {
         let (dim, groups, stages) = rvq::extent(source.spec())?;
         let (groups, stages) = (usize::from(groups), usize::from(stages));
         let vectors = elements.div_ceil(dim);
-        if vectors == 0 || stages > dim {
+        if vectors == 0 || stages >= 4 * dim {
             return Ok(None);
         }
         let parts = rvq::parts(source)?;
