@@ -1,6 +1,7 @@
 //! Values to codes: what a kernel looks up.
 
-use super::kernels::Coded;
+use super::kernels::{Coded, Summed};
+use super::sums::Sums;
 use benben_format::Result;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::HashMap;
@@ -64,6 +65,27 @@ fn pack(codes: &[u16], columns: usize, bits: usize) -> Vec<i32> {
         bits.cast_signed()
     };
     codes.chunks(columns.max(1)).flat_map(|row| row.chunks(32 / bits).map(word)).collect()
+}
+
+/// Codes and codewords of an `rvq` leaf on `device`.
+pub(super) fn upload_sums(codes: &Sums, shape: [usize; 2], device: &Device) -> Summed {
+    let bytes: Vec<u16> = codes.codes.iter().map(|&c| c.into()).collect();
+    let ints = |values: Vec<i32>| {
+        let length = values.len();
+        Tensor::from_data(TensorData::new(values, [length]), (device, DType::I32))
+    };
+    let indices = |values: &[u32]| ints(values.iter().map(|v| v.cast_signed()).collect());
+    let words = TensorData::new(codes.words.clone(), [codes.words.len()]);
+    Summed {
+        packed: ints(pack(&bytes, codes.vectors, 8)),
+        groups: indices(&codes.groups),
+        offsets: indices(&codes.offsets),
+        words: Tensor::from_data(words, (device, DType::F32)),
+        shape,
+        vectors: codes.vectors,
+        dim: codes.dim,
+        stages: codes.stages,
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +153,33 @@ mod tests {
                 let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
                 assert!((f64::from(*found) - sum).abs() <= 2e-6 * size + 1e-30, "{found} for {sum}");
             }
+        }
+    }
+
+    #[test]
+    fn sums_of_codewords_have_the_bits_of_the_processors() {
+        let Some(adapter) = adapter() else { return };
+        for (dim, stages, groups, rows, columns) in
+            [(1, 1, 1, 3, 5), (4, 3, 1, 30, 36), (8, 2, 3, 17, 64), (2, 2, 1, 1, 33)]
+        {
+            let across = (rows * columns as usize).div_ceil(dim);
+            let per_row = if groups > 1 { columns / dim } else { 1 };
+            let codes = Sums {
+                dim,
+                stages,
+                vectors: across,
+                groups: (0..per_row as u32).map(|p| p % groups).collect(),
+                offsets: (0..groups * stages as u32).map(|b| b * 200 * dim as u32).collect(),
+                words: matrix(200 * dim, stages * groups as usize, 9973),
+                codes: (0..stages * across).map(|i| (i * 31 % 200) as u8).collect(),
+            };
+            let found = upload_sums(&codes, [rows, columns], adapter.device()).expand().unwrap().into_data();
+            let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(found.as_slice().unwrap()),
+                bits(&codes.add_up(rows * columns)),
+                "{dim} {stages} {groups}"
+            );
         }
     }
 

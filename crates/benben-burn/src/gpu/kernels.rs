@@ -47,6 +47,44 @@ mod cubes {
         }
     }
 
+    /// Sums of codewords in the order of the stages, one unit for four vectors: a word of codes of each stage.
+    #[cube(launch)]
+    pub(super) fn add_up(
+        packed: &[u32],
+        groups: &[u32],
+        offsets: &[u32],
+        words: &[f32],
+        out: &mut [f32],
+        #[comptime] vectors: usize,
+        #[comptime] dim: usize,
+        #[comptime] stages: usize,
+    ) {
+        let pos = ABSOLUTE_POS;
+        let across = comptime!(vectors.div_ceil(4));
+        if pos >= across {
+            terminate!();
+        }
+        #[unroll]
+        for j in 0..4usize {
+            let vector = pos * 4 + j;
+            if vector < vectors {
+                let first = groups[vector % groups.len()] as usize * stages;
+                for d in 0..dim {
+                    let at = vector * dim + d;
+                    if at < out.len() {
+                        let code = ((packed[pos] >> (8u32 * j as u32)) & 255u32) as usize;
+                        let mut sum = words[offsets[first] as usize + code * dim + d];
+                        for s in 1..stages {
+                            let code = ((packed[s * across + pos] >> (8u32 * j as u32)) & 255u32) as usize;
+                            sum += words[offsets[first + s] as usize + code * dim + d];
+                        }
+                        out[at] = sum;
+                    }
+                }
+            }
+        }
+    }
+
     /// `out[vector][row] = sum over columns of table[code] * x[vector][column]`, one cube for each row and vector.
     #[cube(launch)]
     pub(super) fn multiply(
@@ -159,6 +197,50 @@ impl Coded {
         let packed = self.packed.clone().try_into_primitive::<CubeBackend>().map_err(other_device)?;
         let table = self.table.clone().try_into_primitive::<CubeBackend>().map_err(other_device)?;
         Ok((into_contiguous(packed), into_contiguous(table)))
+    }
+}
+
+/// Codes of an `rvq` leaf on a device, and its codewords.
+#[derive(Debug, Clone)]
+pub(crate) struct Summed {
+    /// Four codes to a word, each stage from a word of its own.
+    pub(crate) packed: Tensor<1, Int>,
+    pub(crate) groups: Tensor<1, Int>,
+    pub(crate) offsets: Tensor<1, Int>,
+    pub(crate) words: Tensor<1>,
+    pub(crate) shape: [usize; 2],
+    pub(crate) vectors: usize,
+    pub(crate) dim: usize,
+    pub(crate) stages: usize,
+}
+
+impl Summed {
+    /// All values, `[rows, columns]`.
+    pub(crate) fn expand(&self) -> Result<Tensor<2>> {
+        let ints = [&self.packed, &self.groups, &self.offsets].map(|t| {
+            Ok::<_, Error>(into_contiguous(
+                t.clone().try_into_primitive::<CubeBackend>().map_err(other_device)?,
+            ))
+        });
+        let [packed, groups, offsets] = ints;
+        let words = self.words.clone().try_into_primitive::<CubeBackend>().map_err(other_device)?;
+        let words = into_contiguous(words);
+        let out = room(&words, self.shape);
+        let cubes = self.vectors.div_ceil(4) / UNITS as usize + 1;
+        cubes::add_up::launch(
+            &out.client,
+            CubeCount::Static(axis(cubes.min(AXIS)), axis(cubes.div_ceil(AXIS)), 1),
+            CubeDim::new_1d(UNITS),
+            packed?.into_buffer_arg(),
+            groups?.into_buffer_arg(),
+            offsets?.into_buffer_arg(),
+            words.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            self.vectors,
+            self.dim,
+            self.stages,
+        );
+        Ok(Tensor::from_primitive::<CubeBackend>(out))
     }
 }
 

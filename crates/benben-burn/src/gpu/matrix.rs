@@ -1,7 +1,8 @@
 //! A tensor of a pack on a GPU, still packed.
 
-use super::codes::Palette;
-use super::kernels::Coded;
+use super::codes::{Palette, upload_sums};
+use super::kernels::{Coded, Summed};
+use super::sums::Sums;
 use benben_decode::Pack;
 use benben_format::{Expr, Result, StoredLeaf, in_memory, matrix};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -14,11 +15,19 @@ const FEW: usize = 8;
 /// Codes of a matrix, and factors of its rows and columns.
 #[derive(Debug)]
 pub(crate) struct DeviceMatrix {
-    coded: Coded,
+    body: Body,
     /// `[rows, 1]`
     rows: Option<Tensor<2>>,
     /// `[1, columns]`
     columns: Option<Tensor<2>>,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// A code and a value for each element.
+    Coded(Coded),
+    /// A codeword of each stage for several elements.
+    Summed(Summed),
 }
 
 impl DeviceMatrix {
@@ -58,21 +67,22 @@ impl DeviceMatrix {
             benben_codec::decode(&pack.reader().leaf(leaf), 0..values.len() as u64, &mut values)?;
             Ok(Some(Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))))
         };
-        let Some(coded) = coded(pack, leaf, shape, device)? else { return Ok(None) };
+        let Some(body) = body(pack, leaf, shape, device)? else { return Ok(None) };
         let rows = factors(by_rows, [shape[0], 1])?;
-        Ok(Some(Self { coded, rows, columns: factors(by_columns, [1, shape[1]])? }))
+        Ok(Some(Self { body, rows, columns: factors(by_columns, [1, shape[1]])? }))
     }
 
     /// `[vectors, columns]` to `[vectors, rows]`.
     pub(crate) fn multiply(&self, x: Tensor<2>) -> Result<Tensor<2>> {
-        if x.dims()[0] > FEW {
-            return Ok(x.matmul(self.expand()?.transpose()));
-        }
+        let coded = match &self.body {
+            Body::Coded(coded) if x.dims()[0] <= FEW => coded,
+            _ => return Ok(x.matmul(self.expand()?.transpose())),
+        };
         let x = match &self.columns {
             Some(factors) => x * factors.clone(),
             None => x,
         };
-        let y = self.coded.multiply(x)?;
+        let y = coded.multiply(x)?;
         Ok(match &self.rows {
             Some(factors) => y * factors.clone().transpose(),
             None => y,
@@ -81,7 +91,10 @@ impl DeviceMatrix {
 
     /// All values, in the bits of the pack's own: each is a look-up and at most two products.
     pub(crate) fn expand(&self) -> Result<Tensor<2>> {
-        let mut values = self.coded.expand()?;
+        let mut values = match &self.body {
+            Body::Coded(coded) => coded.expand()?,
+            Body::Summed(summed) => summed.expand()?,
+        };
         for factors in [&self.rows, &self.columns].into_iter().flatten() {
             values = values * factors.clone();
         }
@@ -98,10 +111,14 @@ fn vector_leaf(node: Option<&Expr<StoredLeaf>>) -> Result<Option<&StoredLeaf>, (
     }
 }
 
-/// The leaf's codes; none where it has too many values.
-fn coded(pack: &Pack, leaf: &StoredLeaf, shape: [usize; 2], device: &Device) -> Result<Option<Coded>> {
+/// The leaf's codes; none where it has too many values or codewords.
+fn body(pack: &Pack, leaf: &StoredLeaf, shape: [usize; 2], device: &Device) -> Result<Option<Body>> {
     let elements = leaf.spec.elements()?;
     let source = pack.reader().leaf(leaf);
+    if leaf.spec.codec == benben_codec::rvq::CODEC {
+        let codes = Sums::read(&source)?;
+        return Ok(codes.map(|codes| Body::Summed(upload_sums(&codes, shape, device))));
+    }
     let mut palette = Palette::new();
     let mut block = Vec::new();
     let mut at = 0;
@@ -114,5 +131,5 @@ fn coded(pack: &Pack, leaf: &StoredLeaf, shape: [usize; 2], device: &Device) -> 
         }
         at = end;
     }
-    if elements == 0 { Ok(None) } else { palette.upload(shape, device).map(Some) }
+    if elements == 0 { Ok(None) } else { Ok(Some(Body::Coded(palette.upload(shape, device)?))) }
 }
