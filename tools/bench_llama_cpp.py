@@ -333,6 +333,8 @@ def main():
     judge(rows)
     version = done([benben, "--version"]).stdout.strip() if benben else "without benben"
     system = done([program, "about"]).stdout.strip().rstrip("|").strip()
+    # It changes how llama.cpp's threads wait, and so its speed on a machine that is shared.
+    system += "".join(f" | {key}={value}" for key, value in os.environ.items() if key.startswith("OMP_"))
     about = {"cpu": cpu(), "threads": args.threads, "benben": version, "llama_cpp": f"of {SOURCES}", "system": system}
     print(f"{about['cpu']}, {args.threads} threads; {version}; llama.cpp of {SOURCES}: {system}")
     print(f"{args.folder.resolve().name}, {args.tokens} tokens after {len(PROMPT.split())} words, "

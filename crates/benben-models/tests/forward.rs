@@ -93,11 +93,9 @@ fn threads_and_lossless_packing_change_no_bit() {
     };
     let one = run(network(&model), 1);
     assert_eq!(one, run(network(&model), 3));
-    let packed = run(packed_network(&pack), 1);
-    assert_eq!(packed, run(packed_network(&pack), 3));
-    let values = |bits: &[u32]| bits.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
-    let apart = apart(&values(&packed), values(&one).into_iter().map(f64::from));
-    assert!(apart < 1e-5, "folder and lossless pack: {apart}");
+    for threads in [1, 3] {
+        assert_eq!(one, run(packed_network(&pack), threads), "packed, {threads} threads");
+    }
 }
 
 #[test]

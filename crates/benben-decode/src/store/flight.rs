@@ -78,6 +78,37 @@ impl<T: Clone> Flight<T> {
     }
 }
 
+/// How many flights are in the air. By itself, so that a thread has let go of all else when it counts itself out.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Flights {
+    /// One more is in the air.
+    pub(super) fn begin(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    /// One is done.
+    pub(super) fn end(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            self.none.notify_all();
+        }
+    }
+
+    /// Waits until none is in the air.
+    pub(super) fn wait(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            count = self.none.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,14 +6,15 @@
 //! **What leaves memory.** A network walks through all its matrices for every token. Of a cyclic walk through more than
 //! fits, letting go of the least recently used keeps nothing: each tensor leaves just before it is used again. The walk
 //! is known, though, so that the tensor leaves whose next use lies furthest ahead (Belady 1966), which is optimal; what
-//! the walk does not name goes first, the least recently used of it. Of 64 equal
-//! matrices asked for in rounds, with room for 32, the least recently used policy finds 0 % in memory and this one
-//! 50 %, with room for 16 it is 0 % and 25 % (`tests/store/walks.rs` prints it). The walk is learned from the first round unless it is given.
+//! the walk does not name goes first, the least recently used of it. Of 64 equal matrices asked for in rounds, with
+//! room for 32, the least recently used policy finds 0 % in memory and this one 50 %, with room for 16 it is 0 % and
+//! 25 % (`tests/store/walks.rs` prints it). The walk is learned from the first round unless it is given.
 //!
 //! **Memory.** At most the budget and the tensors of one call that is running, for each thread that calls. A call whose
 //! tensors fit into the budget makes room for them; one whose tensors do not comes on top of it, and what it needed
-//! leaves when it is done. Decoding takes working memory besides (about as much as the tensor in the codecs of today).
-//! Pages of a mapped file are given back once a tensor is decoded.
+//! leaves when it is done. Decoding takes working memory besides, for each thread: half a tensor to dense values; to
+//! codes 2 bytes for each weight, and 4 for each of at most 4 Mi. Pages of a mapped file are given back once a tensor
+//! is decoded.
 //!
 //! **Threads.** Decoding runs in a pool of the store's own, and a caller who waits only waits: whoever calls from a
 //! worker of rayon's must not come to depend on that pool, or on what it would steal from it.
@@ -22,6 +23,7 @@ mod flight;
 mod options;
 mod order;
 mod rows;
+mod shared;
 mod shelf;
 mod statistics;
 mod table;
@@ -29,14 +31,15 @@ mod table;
 pub use options::Options;
 pub use statistics::{Event, Statistics, Watch};
 
-use crate::{Pack, Resident, Tensor, Weights};
+use crate::{Pack, Resident, Weights};
 use benben_format::{Error, Result};
 use flight::{Flight, Outcome};
 use order::Order;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use shared::Shared;
 use shelf::{Asked, Job, Shelf};
 use std::ops::Deref;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Hands out the tensors of a pack to a running network, each decoded once, within a budget of memory.
@@ -59,15 +62,6 @@ pub struct LayerStore {
     /// Bytes that had been read of the pack before.
     read_before: u64,
     bounded: bool,
-}
-
-/// What the threads that decode know.
-struct Shared {
-    pack: Arc<Pack>,
-    options: Options,
-    shelf: Mutex<Shelf>,
-    /// Woken when no flight is in the air.
-    idle: Condvar,
 }
 
 impl std::fmt::Debug for LayerStore {
@@ -105,7 +99,7 @@ impl LayerStore {
         let order = Order::new(walk, pack.tensors().len(), options.order.is_none());
         let shelf = Mutex::new(Shelf::new(&pack, options, order, threads));
         let read_before = pack.reader().bytes_read();
-        let shared = Shared { pack, options: options.clone(), shelf, idle: Condvar::new() };
+        let shared = Shared { pack, options: options.clone(), shelf, flights: Arc::default() };
         let bounded = options.budget.is_some();
         Self { shared: Arc::new(shared), threads, pool: OnceLock::new(), read_before, bounded }
     }
@@ -184,8 +178,9 @@ impl LayerStore {
         for job in jobs {
             match self.pool() {
                 Ok(pool) => {
+                    self.shared.flights.begin();
                     let shared = Arc::clone(&self.shared);
-                    pool.spawn(move || shared.load(&job));
+                    pool.spawn(move || shared.load(job));
                 }
                 Err(error) => self.shared.refuse(&job, error),
             }
@@ -209,107 +204,19 @@ impl LayerStore {
     ) -> Result<T> {
         let flight = Arc::new(Flight::new());
         let (shared, landing) = (Arc::clone(&self.shared), Arc::clone(&flight));
-        self.pool()?.spawn(move || landing.land(Outcome::of(|| work(&shared))));
+        self.pool()?.spawn(move || {
+            let outcome = Outcome::of(|| work(&shared));
+            drop(shared);
+            landing.land(outcome);
+        });
         flight.wait()
     }
 }
 
 impl Drop for LayerStore {
     fn drop(&mut self) {
-        let mut shelf = self.shared.shelf();
-        shelf.stopped = true;
-        while shelf.in_flight > 0 {
-            shelf = self.shared.idle.wait(shelf).unwrap_or_else(PoisonError::into_inner);
-        }
-        // A thread that has just finished may hold the shared state a little longer, but no memory with it.
-        shelf.clear();
-    }
-}
-
-impl Shared {
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tensor(&self, tensor: usize) -> Result<Tensor<'_>> {
-        let found = self.pack.tensors().nth(tensor);
-        found
-            .ok_or_else(|| Error::invalid(format!("tensor number {tensor} of {}", self.pack.tensors().len())))
-    }
-
-    /// Decodes one tensor, on a thread of the store's pool, and whatever is due after it.
-    fn load(self: &Arc<Self>, job: &Job) {
-        let started = Instant::now();
-        let outcome = Outcome::of(|| {
-            let tensor = self.tensor(job.tensor)?;
-            let resident = Resident::load(&tensor, self.options.form).map_err(|e| e.in_tensor(tensor.name()));
-            self.release(&tensor);
-            resident.map(Arc::new)
-        });
-        for job in self.finish(job, outcome, started.elapsed()) {
-            let shared = Arc::clone(self);
-            rayon::spawn(move || shared.load(&job));
-        }
-        let mut shelf = self.shelf();
-        shelf.in_flight -= 1;
-        if shelf.in_flight == 0 {
-            self.idle.notify_all();
-        }
-    }
-
-    /// Lands work for which no thread could be started: whoever waits is told.
-    fn refuse(&self, job: &Job, error: Error) {
-        let outcome = Outcome::Failed(error);
-        let mut shelf = self.shelf();
-        shelf.stopped = true;
-        let outcome = shelf.land(job, outcome);
-        shelf.in_flight -= 1;
-        drop(shelf);
-        job.flight.land(outcome);
-    }
-
-    /// Gives back the pages of the file in which a tensor lies.
-    fn release(&self, tensor: &Tensor<'_>) {
-        let reader = self.pack.reader();
-        tensor.entry().expr.leaves().into_iter().for_each(|leaf| reader.release(leaf));
-    }
-
-    fn finish(&self, job: &Job, outcome: Outcome<Arc<Resident>>, took: Duration) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        let bytes = if let Outcome::Done(resident) = &outcome { resident.bytes() } else { 0 };
-        let mut shelf = self.shelf();
-        let outcome = shelf.land(job, outcome);
-        shelf.look_ahead(&mut jobs);
-        let gone = shelf.gone.as_mut().map(std::mem::take);
-        drop(shelf);
-        if self.options.watch.is_some() {
-            let name = self.tensor(job.tensor).map_or("", |tensor| tensor.name());
-            match &outcome {
-                Outcome::Done(()) => {
-                    self.tell(&Event::Loaded { tensor: name, bytes, took, ahead: job.ahead });
-                }
-                Outcome::Failed(error) => self.tell(&Event::Failed { tensor: name, error, ahead: job.ahead }),
-                Outcome::Panicked(_) => {}
-            }
-        }
-        job.flight.land(outcome);
-        self.tell_gone(gone);
-        jobs
-    }
-
-    fn tell(&self, event: &Event<'_>) {
-        if let Some(watch) = &self.options.watch {
-            watch(event);
-        }
-    }
-
-    fn tell_gone(&self, gone: Option<Vec<shelf::Gone>>) {
-        for gone in gone.into_iter().flatten() {
-            if let Ok(tensor) = self.tensor(gone.tensor) {
-                let (bytes, wasted) = (gone.bytes, gone.wasted);
-                self.tell(&Event::Evicted { tensor: tensor.name(), bytes, wasted });
-            }
-        }
+        self.shared.shelf().stopped = true;
+        self.shared.flights.wait();
     }
 }
 

@@ -10,7 +10,8 @@ pub struct Options {
     /// Bytes of weights to keep in memory; none keeps everything that was ever asked for. Tensors that are in use are
     /// held in any case: the store holds at most this and the tensors of one call that is running.
     pub budget: Option<usize>,
-    /// Form in which tensors are kept.
+    /// Form in which tensors are kept: codes are a quarter to an eighth of the dense values, and multiplied as they are.
+    /// The form decides how products round, so that it stays the same whatever the budget.
     pub form: Form,
     /// Matrices that are decoded ahead of the one that is asked for; 0 for none. Under a budget each takes the place
     /// of something that has to be decoded again later: few are better than many.

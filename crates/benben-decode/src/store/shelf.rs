@@ -77,8 +77,7 @@ pub(super) struct Shelf {
     slots: Vec<Slot>,
     order: Order,
     clock: u64,
-    /// Flights in the air, and those of them that nobody asked for.
-    pub(super) in_flight: usize,
+    /// Flights that nobody asked for.
     prefetching: usize,
     pub(super) stopped: bool,
     /// Whether a matrix was used yet: before that nobody knows which of them are read by rows alone.
@@ -112,7 +111,6 @@ impl Shelf {
             slots: pack.tensors().map(slot).collect(),
             order,
             clock: 0,
-            in_flight: 0,
             prefetching: 0,
             stopped: false,
             walking: false,
@@ -256,7 +254,6 @@ impl Shelf {
         let slot = &mut self.slots[tensor];
         slot.place = Place::Coming(Arc::clone(&flight));
         slot.held = slot.size.unwrap_or(0);
-        self.in_flight += 1;
         self.counts.bytes_held += self.slots[tensor].held;
         self.note_peak();
         flight
@@ -271,6 +268,8 @@ impl Shelf {
         slot.place = Place::Disk;
         let outcome = outcome.map(|resident| {
             slot.held = resident.bytes();
+            // What the index knows is the most that it may take: from now on it is known.
+            slot.size = Some(slot.held);
             slot.place = Place::Here(resident);
             self.counts.bytes_decoded += slot.held as u64;
             self.counts.prefetched += u64::from(job.ahead);
@@ -347,13 +346,6 @@ impl Shelf {
         if let Some(gone) = &mut self.gone {
             gone.push(Gone { tensor, bytes, wasted });
         }
-    }
-
-    /// Lets go of everything.
-    pub(super) fn clear(&mut self) {
-        self.slots.clear();
-        self.rows.clear();
-        self.counts.bytes_held = 0;
     }
 
     fn size(&mut self, tensor: usize) -> Result<usize> {

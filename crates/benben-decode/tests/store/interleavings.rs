@@ -2,15 +2,16 @@
 
 use super::{open, packed, within_a_minute};
 use benben_decode::store::Options;
-use benben_decode::{LayerStore, Pack, Weights};
+use benben_decode::{Form, LayerStore, Pack, Resident, Weights};
 use proptest::prelude::*;
 use std::sync::{Arc, Barrier};
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "norm", "table", "tall"];
 const SHAPES: [&[u64]; 7] = [&[16, 24], &[24, 24], &[8, 24], &[30, 24], &[24], &[600, 24], &[40, 24]];
 
-fn bytes(tensor: usize) -> usize {
-    SHAPES[tensor].iter().product::<u64>() as usize * 4
+/// Most bytes that a tensor may take.
+fn bytes(tensor: usize, form: Form) -> usize {
+    Resident::predicted_bytes(&pack().tensor(NAMES[tensor]).unwrap(), form).unwrap()
 }
 
 fn rows(tensor: usize) -> usize {
@@ -59,16 +60,18 @@ fn run(store: &LayerStore, step: &Step) -> Vec<u32> {
 }
 
 /// Most bytes that a step holds at once.
-fn needs(step: &Step) -> usize {
+fn needs(step: &Step, form: Form) -> usize {
     match step {
-        Step::Products(tensors) => tensors.iter().map(|&t| bytes(t)).sum(),
-        Step::Vector(tensor) | Step::Hold(tensor) => bytes(*tensor),
+        Step::Products(tensors) => tensors.iter().map(|&t| bytes(t, form)).sum(),
+        Step::Vector(tensor) | Step::Hold(tensor) => bytes(*tensor, form),
         Step::Rows(..) => 0,
     }
 }
 
 fn check(pack: &Arc<Pack>, options: &Options, threads: &[Vec<Step>]) {
-    let plain = LayerStore::new(Arc::clone(pack));
+    let plain =
+        LayerStore::with_options(Arc::clone(pack), &Options { form: options.form, ..Options::default() })
+            .unwrap();
     let store = Arc::new(LayerStore::with_options(Arc::clone(pack), options).unwrap());
     let barrier = Arc::new(Barrier::new(threads.len()));
     let running: Vec<_> = threads
@@ -97,10 +100,11 @@ fn check(pack: &Arc<Pack>, options: &Options, threads: &[Vec<Step>]) {
         for (found, step) in thread.join().unwrap().into_iter().zip(steps) {
             assert!(found == run(&plain, step), "{step:?} under {options:?}");
         }
-        let pairs = steps
-            .windows(2)
-            .map(|pair| needs(&pair[1]) + if let Step::Hold(t) = pair[0] { bytes(t) } else { 0 });
-        most += pairs.chain(steps.first().map(needs)).max().unwrap_or(0);
+        let pairs = steps.windows(2).map(|pair| {
+            needs(&pair[1], options.form)
+                + if let Step::Hold(t) = pair[0] { bytes(t, options.form) } else { 0 }
+        });
+        most += pairs.chain(steps.first().map(|step| needs(step, options.form))).max().unwrap_or(0);
     }
     let counts = store.statistics();
     let budget = options.budget.unwrap_or(usize::MAX);
@@ -117,12 +121,13 @@ proptest! {
         budget in prop_oneof![Just(None), Just(Some(0)), (0usize..80_000).prop_map(Some)],
         prefetch in 0usize..5,
         workers in 1usize..4,
+        form in prop::sample::select(vec![Form::Codes, Form::Dense]),
         order in prop::option::of(prop::collection::vec(0..7usize, 0..12)),
         threads in prop::collection::vec(prop::collection::vec(step(), 1..12), 1..4),
     ) {
         let pack = pack();
         let order = order.map(|walk| walk.into_iter().map(|t| NAMES[t].to_owned()).collect());
-        let options = Options { budget, prefetch, threads: workers, order, ..Options::default() };
+        let options = Options { budget, form, prefetch, threads: workers, order, ..Options::default() };
         within_a_minute(move || check(&pack, &options, &threads));
     }
 }

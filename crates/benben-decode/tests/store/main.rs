@@ -15,8 +15,8 @@ mod threads;
 mod walks;
 
 use benben_codec::{Target, raw, scalar};
-use benben_decode::store::{Event, Watch};
-use benben_decode::{Dtype, Limits, Pack};
+use benben_decode::store::{Event, Options, Watch};
+use benben_decode::{Dtype, Form, Limits, Pack};
 use benben_format::{Expr, Origin, Source, Writer};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -60,6 +60,11 @@ fn equal(n: usize, shape: &[u64]) -> (Arc<Pack>, Vec<String>) {
     let names: Vec<String> = (0..n).map(|i| format!("layer.{i}")).collect();
     let tensors: Vec<Spec<'_>> = names.iter().map(|name| (name.as_str(), shape, true)).collect();
     (open(packed(&tensors)), names)
+}
+
+/// Dense values: what they take is known without looking.
+fn dense() -> Options {
+    Options { form: Form::Dense, ..Options::default() }
 }
 
 /// A list of what happened, and who writes it.

@@ -1,6 +1,6 @@
 //! Rows of tables.
 
-use super::{open, packed};
+use super::{dense, open, packed};
 use benben_decode::store::Options;
 use benben_decode::{LayerStore, Weights};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn a_table_is_read_by_rows_until_it_is_asked_for_whole() {
     let table = pack.tensor("table").unwrap().to_f32().unwrap();
     let stored = pack.tensor("table").unwrap().stored_bytes();
     let row = |id: u32| &table[id as usize * COLUMNS..(id as usize + 1) * COLUMNS];
-    let store = LayerStore::new(Arc::clone(&pack));
+    let store = LayerStore::with_options(Arc::clone(&pack), &dense()).unwrap();
     let look_up = |ids: &[u32]| {
         let mut out = vec![0.0; ids.len() * COLUMNS];
         store.rows("table", ids, &mut out).unwrap();
@@ -51,7 +51,7 @@ fn a_table_that_is_read_all_over_is_taken_whole_where_there_is_room() {
     for (budget, whole) in
         [(None, true), (Some(BYTES + 4096), true), (Some(BYTES - 1), false), (Some(0), false)]
     {
-        let options = Options { budget, prefetch: 0, ..Options::default() };
+        let options = Options { budget, prefetch: 0, ..dense() };
         let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
         // One after the other, or all at once.
         for ids in
@@ -75,11 +75,8 @@ fn rows_are_kept_within_the_budget() {
     let pack = open(packed(&[("table", &[ROWS as u64, COLUMNS as u64], true)]));
     let table = pack.tensor("table").unwrap().to_f32().unwrap();
     for budget in [0, 10_000, 100_000, 2 << 20] {
-        let store = LayerStore::with_options(
-            Arc::clone(&pack),
-            &Options { budget: Some(budget), ..Options::default() },
-        )
-        .unwrap();
+        let store = LayerStore::with_options(Arc::clone(&pack), &Options { budget: Some(budget), ..dense() })
+            .unwrap();
         for i in 0..60u32 {
             let ids = [i * 1067 % 65536, i * 131 % 65536, 5];
             let mut out = vec![0.0; 3 * COLUMNS];
@@ -103,7 +100,7 @@ fn rows_are_kept_within_the_budget() {
 fn vectors_are_handed_out() {
     let pack = open(packed(&[("norm", &[300], false), ("m", &[8, 8], true)]));
     for budget in [None, Some(0), Some(1 << 20)] {
-        let options = Options { budget, ..Options::default() };
+        let options = Options { budget, ..dense() };
         let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
         for _ in 0..2 {
             assert_eq!(store.vector("norm").unwrap(), super::values(0, 300));

@@ -1,6 +1,6 @@
 //! Many threads at once.
 
-use super::{equal, log, within_a_minute};
+use super::{dense, equal, log, within_a_minute};
 use benben_decode::store::Options;
 use benben_decode::{LayerStore, Weights};
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ fn a_tensor_is_decoded_once_however_many_ask() {
     let (pack, names) = equal(5, &SHAPE);
     for prefetch in [0, 2] {
         let (told, watch) = log();
-        let options = Options { prefetch, watch: Some(watch), ..Options::default() };
+        let options = Options { prefetch, watch: Some(watch), ..dense() };
         let store = Arc::new(LayerStore::with_options(Arc::clone(&pack), &options).unwrap());
         let barrier = Arc::new(Barrier::new(8));
         let threads: Vec<_> = (0..8)
@@ -51,7 +51,7 @@ fn workers_of_a_pool_may_ask() {
         let (pack, names, expected) = (Arc::clone(&pack), names.clone(), expected.clone());
         within_a_minute(move || {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(pool_threads).build().unwrap();
-            let options = Options { budget, threads: own_threads, ..Options::default() };
+            let options = Options { budget, threads: own_threads, ..dense() };
             let store = LayerStore::with_options(pack, &options).unwrap();
             let x = vec![1.0; 256];
             let go = || {
@@ -80,7 +80,7 @@ fn a_store_may_be_dropped_while_it_looks_ahead() {
     let (pack, names) = equal(12, &SHAPE);
     within_a_minute(move || {
         for i in 0..60 {
-            let options = Options { prefetch: 8, threads: 1 + i % 3, ..Options::default() };
+            let options = Options { prefetch: 8, threads: 1 + i % 3, ..dense() };
             let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
             drop(store.get(&names[i % 12]).unwrap());
             drop(store);

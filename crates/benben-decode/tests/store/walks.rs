@@ -1,6 +1,6 @@
 //! Hit rates of walks, and what is decoded ahead.
 
-use super::{equal, log};
+use super::{dense, equal, log};
 use benben_decode::LayerStore;
 use benben_decode::store::Options;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn a_round_through_more_than_fits_hits_what_the_best_policy_hits() {
         let given = Some(walk.iter().map(|name| (*name).to_owned()).collect());
         let mut found = Vec::new();
         for (order, prefetch) in [(given, 0), (None, 0), (None, 2)] {
-            let options = Options { budget, order, prefetch, ..Options::default() };
+            let options = Options { budget, order, prefetch, ..dense() };
             let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
             found.push(hit_rate(&store, &walk, 10));
             // What is on its way ahead, and turns out not to be next, is not waited for.
@@ -74,7 +74,7 @@ fn matrices_are_decoded_ahead_in_order_and_within_the_budget() {
     let (pack, names) = equal(6, &SHAPE);
     for (budget, expected) in [(None, 3), (Some(2 * BYTES), 1), (Some(BYTES), 0), (Some(0), 0)] {
         let (told, watch) = log();
-        let options = Options { budget, prefetch: 3, threads: 1, watch: Some(watch), ..Options::default() };
+        let options = Options { budget, prefetch: 3, threads: 1, watch: Some(watch), ..dense() };
         let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
         let held = store.get(&names[1]).unwrap();
         // Dropping waits for what is under way; the rest is refused a place while this is held.
@@ -99,7 +99,7 @@ fn matrices_are_decoded_ahead_in_order_and_within_the_budget() {
 #[test]
 fn what_is_decoded_ahead_is_a_hit() {
     let (pack, names) = equal(8, &SHAPE);
-    let store = LayerStore::new(pack);
+    let store = LayerStore::with_options(pack, &dense()).unwrap();
     for (i, name) in names.iter().enumerate() {
         drop(store.get(name).unwrap());
         while store.statistics().prefetched < (i as u64 + 2).min(7) {

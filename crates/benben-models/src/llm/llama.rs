@@ -15,7 +15,7 @@ use std::sync::Arc;
 const BLOCK: usize = 512;
 /// Bytes that the values between matrices may take; wide networks get smaller blocks.
 const SCRATCH: usize = 64 << 20;
-/// Products of attention that are worth handing to other threads; below, waking them takes longer.
+/// Products of attention, or activations, that are worth handing to other threads; below, waking them takes longer.
 const WORTH_THREADS: usize = 200_000;
 
 /// A network of the Llama family on the CPU: weights where [`Weights`] keeps them, the state of one sequence here.
@@ -121,7 +121,7 @@ impl Llama {
             add(&mut scratch.stream, &scratch.added);
 
             scratch.normalize(config, &layer.feed_norm);
-            scratch.feed(&**weights, layer, count)?;
+            scratch.feed(config, &**weights, layer, count)?;
             add(&mut scratch.stream, &scratch.added);
         }
         *position += count;
@@ -285,12 +285,24 @@ impl Scratch {
     }
 
     /// What the feed-forward part adds to the stream.
-    fn feed(&mut self, weights: &dyn Weights, layer: &Layer, count: usize) -> Result<()> {
+    fn feed(
+        &mut self,
+        config: &LlamaConfig,
+        weights: &dyn Weights,
+        layer: &Layer,
+        count: usize,
+    ) -> Result<()> {
         let names = [layer.gate.name.as_str(), layer.up.name.as_str()];
         weights.products(&names, &self.normed, count, &mut [&mut *self.gate, &mut *self.up])?;
         layer.gate.shift(&mut self.gate);
         layer.up.shift(&mut self.up);
-        swiglu(&mut self.gate, &self.up);
+        if self.gate.len() < WORTH_THREADS {
+            swiglu(&mut self.gate, &self.up);
+        } else {
+            let rows = config.intermediate;
+            let blocks = self.gate.par_chunks_mut(8 * rows).zip(self.up.par_chunks(8 * rows));
+            blocks.for_each(|(gate, up)| swiglu(gate, up));
+        }
         layer.down.apply(weights, &self.gate, count, &mut self.added)
     }
 }
