@@ -19,7 +19,15 @@ impl PackedEmbedding {
     /// # Errors
     /// InvalidArgument where there is no such table.
     pub fn new(weights: &PackedWeights, path: &str) -> Result<Self> {
-        Ok(Self { table: PackedMatrix::new(weights, &format!("{path}.weight"))? })
+        Self::from_table(weights, &format!("{path}.weight"))
+    }
+
+    /// The embedding of the table called `name`.
+    ///
+    /// # Errors
+    /// InvalidArgument where there is no such table.
+    pub fn from_table(weights: &PackedWeights, name: &str) -> Result<Self> {
+        Ok(Self { table: PackedMatrix::new(weights, name)? })
     }
 
     /// Name of the table in the pack.
@@ -40,10 +48,11 @@ impl PackedEmbedding {
     /// InvalidArgument for an index that is no row; otherwise as decoding the table. All with its name.
     pub fn forward(&self, indices: Tensor<2, Int>) -> Result<Tensor<3>> {
         let ([batch, length], device) = (indices.dims(), indices.device());
-        let data = indices.try_into_data().map_err(|e| self.error(format!("indices cannot be read back: {e}")))?;
-        let ids = data.iter::<i64>().map(|id| {
-            u32::try_from(id).map_err(|_| self.error(format!("row {id} of {}", self.shape()[0])))
-        });
+        let data =
+            indices.try_into_data().map_err(|e| self.error(format!("indices cannot be read back: {e}")))?;
+        let ids = data
+            .iter::<i64>()
+            .map(|id| u32::try_from(id).map_err(|_| self.error(format!("row {id} of {}", self.shape()[0]))));
         let ids = ids.collect::<Result<Vec<u32>>>()?;
         let rows = self.rows(&ids, &device)?;
         Ok(rows.reshape([batch, length, self.shape()[1]]))

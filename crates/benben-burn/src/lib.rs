@@ -34,12 +34,16 @@
 //! `benben-models`. This crate never writes packs: that is `benben pack`.
 
 mod embedding;
+#[cfg(feature = "wgpu")]
+pub mod gpu;
 mod linear;
+mod llama;
 mod matrix;
 mod store;
 mod weights;
 
 pub use embedding::PackedEmbedding;
 pub use linear::PackedLinear;
+pub use llama::Llama;
 pub use store::PackStore;
 pub use weights::PackedWeights;

@@ -1,9 +1,13 @@
 //! One packed matrix, and its products with burn's tensors.
 
+#[cfg(feature = "wgpu")]
+use crate::gpu::DeviceMatrix;
 use crate::weights::PackedWeights;
 use benben_format::{Error, Result};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::fmt;
+#[cfg(feature = "wgpu")]
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A matrix of a pack by its name, `[rows, columns]`; no value of it is held.
 #[derive(Clone)]
@@ -11,12 +15,24 @@ pub(crate) struct PackedMatrix {
     source: PackedWeights,
     name: String,
     shape: [usize; 2],
+    #[cfg(feature = "wgpu")]
+    uploaded: Uploaded,
 }
+
+/// What the last GPU that asked was given: the matrix as codes, or nothing where it has no such form.
+#[cfg(feature = "wgpu")]
+type Uploaded = Arc<Mutex<Option<(Device, Option<Arc<DeviceMatrix>>)>>>;
 
 impl PackedMatrix {
     pub(crate) fn new(source: &PackedWeights, name: &str) -> Result<Self> {
         let shape = source.weights().shape(name)?;
-        Ok(Self { source: source.clone(), name: name.to_owned(), shape })
+        Ok(Self {
+            source: source.clone(),
+            name: name.to_owned(),
+            shape,
+            #[cfg(feature = "wgpu")]
+            uploaded: Uploaded::default(),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -43,6 +59,10 @@ impl PackedMatrix {
                 .in_tensor(&matrix.name));
             }
         }
+        #[cfg(feature = "wgpu")]
+        if x.device().identity().is_some() {
+            return matrices.iter().map(|m| m.product_on_gpu(x.clone())).collect();
+        }
         if matrices.iter().all(|m| m.source.same(&first.source)) {
             Self::products_on_cpu(matrices, x)
         } else {
@@ -56,7 +76,8 @@ impl PackedMatrix {
         let (device, dtype, dims) = (x.device(), x.dtype(), x.dims());
         let vectors = dims[..D.saturating_sub(1)].iter().product();
         let x = values(x).map_err(|e| e.in_tensor(&first.name))?;
-        let x = x.as_slice::<f32>().map_err(|e| Error::unsupported(format!("{e:?}")).in_tensor(&first.name))?;
+        let x =
+            x.as_slice::<f32>().map_err(|e| Error::unsupported(format!("{e:?}")).in_tensor(&first.name))?;
         let mut outputs: Vec<Vec<f32>> = matrices.iter().map(|m| vec![0.0; vectors * m.shape[0]]).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         let names: Vec<&str> = matrices.iter().map(|m| m.name.as_str()).collect();
@@ -69,6 +90,43 @@ impl PackedMatrix {
             tensor(output, dims, &device).cast(dtype)
         });
         Ok(tensors.collect())
+    }
+
+    /// The product on the GPU of `x`: with the codes that lie there, uploaded at the first call, or else with the dense
+    /// matrix, which is uploaded for this call.
+    #[cfg(feature = "wgpu")]
+    fn product_on_gpu<const D: usize>(&self, x: Tensor<D>) -> Result<Tensor<D>> {
+        let (device, dtype, mut dims) = (x.device(), x.dtype(), x.dims());
+        let vectors = dims[..D.saturating_sub(1)].iter().product();
+        let x = x.cast(DType::F32).reshape([vectors, self.shape[1]]);
+        let y = match self.on(&device)? {
+            Some(matrix) => matrix.multiply(x)?,
+            None => {
+                let values = self.source.weights().vector(&self.name).map_err(|e| e.in_tensor(&self.name))?;
+                x.matmul(tensor(values, self.shape, &device).transpose())
+            }
+        };
+        if let Some(last) = dims.last_mut() {
+            *last = self.shape[0];
+        }
+        Ok(y.reshape(dims).cast(dtype))
+    }
+
+    /// The matrix as codes on `device`.
+    #[cfg(feature = "wgpu")]
+    fn on(&self, device: &Device) -> Result<Option<Arc<DeviceMatrix>>> {
+        let mut uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((there, matrix)) = &*uploaded
+            && there == device
+        {
+            return Ok(matrix.clone());
+        }
+        let matrix = match self.source.pack() {
+            Some(pack) => DeviceMatrix::upload(pack, &self.name, device)?.map(Arc::new),
+            None => None,
+        };
+        *uploaded = Some((device.clone(), matrix.clone()));
+        Ok(matrix)
     }
 
     /// Rows `ids` as one tensor `[ids, columns]` on `device`; no others are decoded.

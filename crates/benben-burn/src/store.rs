@@ -159,7 +159,9 @@ impl PackStore {
         for (tensor, (_, before)) in tensors.into_iter().zip(renamed) {
             let name = tensor.name.clone();
             if by_name.insert(name.clone(), tensor).is_some() {
-                return Err(Error::invalid(format!("{before} and another tensor are both renamed to {name}")));
+                return Err(Error::invalid(format!(
+                    "{before} and another tensor are both renamed to {name}"
+                )));
             }
         }
         Ok(by_name)
@@ -197,11 +199,11 @@ impl PackStore {
         };
         match (error, decoder) {
             (ApplyError::LoadError { .. }, Some(decoder)) => decoder,
-            (ApplyError::ShapeMismatch { expected, found, .. }, _) => Error::invalid(format!(
-                "the module has shape {expected:?}, the pack {found:?}"
-            ))
-            .in_tensor(path)
-            .with_hint("another adapter may be needed: see PackStore::with_from_adapter"),
+            (ApplyError::ShapeMismatch { expected, found, .. }, _) => {
+                Error::invalid(format!("the module has shape {expected:?}, the pack {found:?}"))
+                    .in_tensor(path)
+                    .with_hint("another adapter may be needed: see PackStore::with_from_adapter")
+            }
             (ApplyError::DTypeMismatch { expected, found, .. }, _) => {
                 Error::invalid(format!("the module has {expected:?}, the pack {found:?}")).in_tensor(path)
             }
@@ -235,9 +237,13 @@ impl ModuleStore for PackStore {
             && let Some((first, _)) = result.missing.first()
         {
             let count = result.missing.len();
-            return Err(Error::invalid(format!("the pack has no tensor for {count} parameters of the module"))
-                .in_tensor(first)
-                .with_hint("PackStore::with_key_remapping renames tensors, allow_partial leaves parameters as they are"));
+            return Err(Error::invalid(format!(
+                "the pack has no tensor for {count} parameters of the module"
+            ))
+            .in_tensor(first)
+            .with_hint(
+                "PackStore::with_key_remapping renames tensors, allow_partial leaves parameters as they are",
+            ));
         }
         Ok(result)
     }

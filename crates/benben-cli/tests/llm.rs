@@ -111,6 +111,27 @@ fn a_build_without_wgpu_says_so() {
     assert!(error.contains("wgpu") && error.contains("hint"), "{error}");
 }
 
+/// A driver in software is enough; without any, the program says what to install.
+#[cfg(feature = "wgpu")]
+#[test]
+fn the_graphics_processor_writes_what_the_processor_writes() {
+    let folder = packs();
+    let args = ["run", "demo-balanced.benben", "-p", "The King", "-n", "8", "--temperature", "0", "--json"];
+    if benben_burn::gpu::Adapter::find().is_err() {
+        let (_, error) = run(folder.path(), &[&args[..], &["--device", "wgpu"]].concat(), 4);
+        assert!(error.contains("mesa-vulkan-drivers"), "{error}");
+        println!("skipped: no wgpu adapter (install mesa-vulkan-drivers libvulkan1)");
+        return;
+    }
+    let (expected, _) = run(folder.path(), &args, 0);
+    let (found, _) = run(folder.path(), &[&args[..], &["--device", "wgpu"]].concat(), 0);
+    let [expected, found] = [expected, found].map(|t| serde_json::from_str::<serde_json::Value>(&t).unwrap());
+    assert_eq!(expected["text"], found["text"]);
+    assert!(found["device"].as_str().unwrap().starts_with("wgpu: "), "{found}");
+    // What is for the processor alone is refused, not ignored.
+    run(folder.path(), &[&args[..], &["--device", "wgpu", "--dense"]].concat(), 4);
+}
+
 #[test]
 fn a_template_in_the_folder_is_used() {
     let folder = packs();

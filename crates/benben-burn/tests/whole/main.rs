@@ -1,5 +1,6 @@
 //! Packs in burn, against what the packs themselves say.
 
 mod layers;
+mod llama;
 mod made;
 mod store;

@@ -131,7 +131,8 @@ fn damage_is_corruption_and_names_the_tensor() {
         let mut net = net();
         let mut store = PackStore::new(Arc::clone(&pack)).with_key_remapping("^net\\.", "").unwrap();
         let loaded = net.load_from(&mut store);
-        let names = ["net.up.weight", "net.up.bias", "net.square.weight", "net.norm.weight", "net.table.weight"];
+        let names =
+            ["net.up.weight", "net.up.bias", "net.square.weight", "net.norm.weight", "net.table.weight"];
         let broken: Vec<_> = names.iter().filter(|n| pack.tensor(n).unwrap().to_f32().is_err()).collect();
         match broken.as_slice() {
             [] => assert!(loaded.is_ok()),

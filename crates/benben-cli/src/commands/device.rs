@@ -22,13 +22,39 @@ impl ModelArgs {
     pub(crate) fn network(&self, model: &Model) -> Result<Box<dyn LanguageModel>> {
         match self.device {
             Device::Cpu => Ok(Box::new(model.network()?)),
+            Device::Wgpu if self.dense => Err(Error::unsupported(
+                "--dense says how the processor keeps weights; --device wgpu has codes",
+            )
+            .with_hint("leave out one of them")),
             Device::Wgpu => wgpu(model),
+        }
+    }
+
+    /// What computes, by name: a driver in software says so.
+    pub(crate) fn device_name(&self) -> Result<String> {
+        match self.device {
+            Device::Cpu => Ok("cpu".into()),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu => {
+                let adapter = benben_burn::gpu::Adapter::find()?;
+                let kind = if adapter.is_software() { " (software, no GPU)" } else { "" };
+                Ok(format!("wgpu: {}{kind}", adapter.name()))
+            }
+            #[cfg(not(feature = "wgpu"))]
+            Device::Wgpu => Ok("wgpu".into()),
         }
     }
 }
 
 /// The network on the graphics processor.
+#[cfg(feature = "wgpu")]
+fn wgpu(model: &Model) -> Result<Box<dyn LanguageModel>> {
+    let adapter = benben_burn::gpu::Adapter::find()?;
+    Ok(Box::new(benben_burn::Llama::open(model, adapter.device())?))
+}
+
+#[cfg(not(feature = "wgpu"))]
 fn wgpu(_: &Model) -> Result<Box<dyn LanguageModel>> {
     Err(Error::unsupported("--device wgpu: this build of benben computes on the processor alone")
-        .with_hint("leave out --device"))
+        .with_hint("leave out --device, or build with `--features wgpu`"))
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 struct Report {
     text: String,
     end: End,
+    device: String,
     prompt_tokens: usize,
     prompt_seconds: f64,
     prompt_tokens_per_second: f64,
@@ -71,7 +72,13 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<Exit> {
     if let Some(e) = failed {
         return Err(e);
     }
-    let report = Report::new(made, &model, opened, first.unwrap_or_else(|| started.elapsed()));
+    let report = Report::new(
+        made,
+        args.model_args.device_name()?,
+        &model,
+        opened,
+        first.unwrap_or_else(|| started.elapsed()),
+    );
     if global.json {
         draw::json(&report)?;
     } else {
@@ -128,11 +135,12 @@ fn show(text: &str, to_terminal: bool) -> Result<()> {
 }
 
 impl Report {
-    fn new(made: Generated, model: &Model, opened: Duration, first: Duration) -> Self {
+    fn new(made: Generated, device: String, model: &Model, opened: Duration, first: Duration) -> Self {
         let seconds = made.step_time.as_secs_f64();
         let statistics = model.store().map(|store| store.statistics());
         Self {
             end: made.end,
+            device,
             prompt_tokens: made.prompt_tokens,
             prompt_seconds: made.prompt_time.as_secs_f64(),
             prompt_tokens_per_second: made.prompt_tokens as f64 / made.prompt_time.as_secs_f64().max(1e-9),
@@ -180,6 +188,9 @@ impl Report {
             .as_ref()
             .map_or(String::new(), |w| format!(", of it weights {} at most", draw::bytes(w.bytes_peak)));
         complain!("memory     {peak}{held}");
+        if self.device != "cpu" {
+            complain!("device     {}", self.device);
+        }
         complain!(
             "read       {} of a file of {}",
             draw::bytes(self.bytes_read),
