@@ -106,7 +106,6 @@ proptest! {
         let tensor = pack.tensor("t").unwrap();
         let values = tensor.to_f32().unwrap();
         let x: Vec<f32> = (0..vectors * columns as usize).map(|_| number()).collect();
-        let mut outputs = Vec::new();
         for form in [Form::Codes, Form::Dense] {
             let resident = Resident::load(&tensor, form).unwrap();
             let most = Resident::predicted_bytes(&tensor, form).unwrap();
@@ -120,11 +119,7 @@ proptest! {
                 prop_assert_eq!(row, &values[id as usize * columns as usize..][..columns as usize]);
             }
             check(&resident, &values, &x, vectors);
-            let mut out = vec![0.0; vectors * rows as usize];
-            Resident::products(&[&resident], &x, vectors, &mut [&mut out]).unwrap();
-            outputs.push(out.iter().map(|y| y.to_bits()).collect::<Vec<_>>());
         }
-        prop_assert_eq!(&outputs[0], &outputs[1], "forms differ");
     }
 }
 

@@ -167,13 +167,16 @@ impl Panels {
         self.groups.par_extend(rows.map(group));
     }
 
-    /// The same matrix with every weight as f32: products give the same bits.
+    /// The same matrix with every weight as f32, outliers among them.
     pub(crate) fn expanded(mut self, kernel: Kernel) -> Self {
         let columns = self.columns;
         let tables = std::mem::take(&mut self.tables);
         self.groups.par_iter_mut().for_each(|group| {
             let mut panel = vec![[0.0; LANES]; columns];
             kernel.expand(group.view(columns, &tables), 0, &mut panel);
+            for outlier in std::mem::take(&mut group.outliers) {
+                panel[outlier.column()][outlier.lane()] = outlier.value;
+            }
             group.lines = panel.iter().map(|l| Line(l.map(f32::to_bits))).collect();
             group.packing = Packing::Full;
         });

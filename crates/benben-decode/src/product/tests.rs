@@ -130,7 +130,6 @@ proptest! {
             exception.map_or_else(|| lattice.value(integers[i] as i32), |e| e.1)
         };
         let x: Vec<f32> = (0..columns).map(|_| f32::from(number() as u8)).chain([0.0; 16]).collect();
-        let mut forms = Vec::new();
         let dense = |panels: Panels| panels.expanded(Kernel::fastest());
         for expanded in [false, true] {
             panels = if expanded { dense(panels) } else { panels };
@@ -147,9 +146,7 @@ proptest! {
                 let (sum, size) = terms.fold((0.0, 0.0), |(s, a): (f64, f64), t| (s + t, a + t.abs()));
                 prop_assert!((f64::from(*y) - sum).abs() <= 1e-5 * size, "{y} instead of {sum}");
             }
-            forms.push(out.iter().map(|y| y.to_bits()).collect::<Vec<_>>());
         }
-        prop_assert_eq!(&forms[0], &forms[1], "codes and their values differ");
     }
 }
 

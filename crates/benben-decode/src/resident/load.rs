@@ -226,7 +226,8 @@ impl Loader<'_> {
         };
         Ok(match node {
             Expr::Leaf(leaf) if fits(rows, columns) => {
-                let codes = match Plan::of(&leaf.spec)? {
+                let plan = Plan::of(&leaf.spec)?;
+                let codes = match plan {
                     Plan::Lattice { reach, exceptions } => {
                         panel_bytes(rows, columns, Some((reach, exceptions)), 1)
                     }
@@ -236,10 +237,9 @@ impl Loader<'_> {
                     }
                     Plan::Trits | Plan::Values => values(),
                 };
-                match form {
-                    Form::Codes => codes,
-                    // Outliers stay beside the values, so that both forms add them up alike.
-                    Form::Dense => values().saturating_add(codes),
+                match (form, plan) {
+                    (Form::Codes, _) | (_, Plan::Codebooks { .. }) => codes,
+                    (Form::Dense, _) => values(),
                 }
             }
             Expr::Ref { tensor, .. } => self.most_bytes(&self.evaluator.target(tensor)?.expr, form)?,

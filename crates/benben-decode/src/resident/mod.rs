@@ -9,7 +9,7 @@ use crate::product::{Job, Kernel, Panels, run};
 use benben_format::{Dtype, Error, Result};
 use node::{Input, Node};
 
-/// How a tensor is kept in memory. Both forms give the same bits, products included.
+/// How a tensor is kept in memory. Both forms give the same values to the bit; products add them up in another order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
     /// Every weight as f32, but for `rvq`, whose codewords stay.
