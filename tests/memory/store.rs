@@ -57,7 +57,6 @@ fn memory_is_the_budget_and_the_largest_tensor() {
         for form in [Form::Dense, Form::Codes] {
             let plain = Options { form, ..Options::default() };
             let names = matrices(&pack, &plain);
-            let all: usize = names.iter().map(|(_, bytes)| bytes).sum();
             // What each takes, and what decoding takes besides: no matter of the store, measured by itself.
             let load = |name: &str| {
                 let (resident, peak) = peak_of(|| Resident::load(&pack.tensor(name).unwrap(), form).unwrap());
