@@ -45,6 +45,11 @@ pub(crate) const HALF: u8 = 16;
 pub(crate) const BRAIN: u8 = 17;
 pub(crate) const FULL: u8 = 32;
 
+/// Codes of eight bits to a kernel that computes the values of [`View::far`] integers and keeps the rest in registers.
+pub(crate) const REGULAR: u8 = 9;
+/// Integers from here on, of either sign, are far.
+pub(crate) const FAR: i32 = 32;
+
 /// Packings of integers, narrow ones first.
 pub(crate) const INTEGERS: [Packing; 7] = [
     Packing::Bits2,
@@ -60,6 +65,7 @@ pub(crate) const INTEGERS: [Packing; 7] = [
 pub(crate) const fn bits(packing: u8) -> usize {
     match packing {
         TRITS => 2,
+        REGULAR => 8,
         HALF | BRAIN | FULL => 0,
         integer => integer as usize,
     }
@@ -107,7 +113,7 @@ pub(crate) const fn table(packing: u8) -> std::ops::Range<usize> {
         4 => 32..48,
         5 => 48..80,
         6 => 80..144,
-        8 => 144..400,
+        8 | REGULAR => 144..400,
         10 => 400..1424,
         _ => 0..0,
     }
@@ -139,6 +145,8 @@ pub(crate) struct View<'a> {
     pub(crate) columns: usize,
     /// [`tables`] of the matrix.
     pub(crate) tables: &'a [f32],
+    /// The step of which the values of integers from [`FAR`] on are whole multiples, rounded once; if they are.
+    pub(crate) far: Option<f32>,
 }
 
 /// Evaluates `$body` with the constant `$P` for `$packing`.

@@ -1,7 +1,9 @@
 //! A matrix in groups of 16 rows, each in the packing that takes the least room.
 
 use super::Kernel;
-use super::packing::{INTEGERS, LANES, Line, Packing, View, bits, by_packing, lead, per_line, table, tables};
+use super::packing::{
+    FAR, INTEGERS, LANES, Line, Packing, View, bits, by_packing, lead, per_line, table, tables,
+};
 use super::portable::{self, Lanes};
 use benben_codec::lattice::Lattice;
 use rayon::prelude::*;
@@ -55,6 +57,8 @@ pub(crate) struct Panels {
     groups: Vec<Group>,
     /// Values of integers, by packing; empty for floats.
     tables: Box<[f32]>,
+    /// See [`View::far`].
+    far: Option<f32>,
 }
 
 /// Most columns: places within a group are 32 bits.
@@ -71,7 +75,8 @@ impl Panels {
             (Some(lattice), Some(widest)) => tables(widest, |q| lattice.value(q)),
             _ => Box::default(),
         };
-        Self { rows, columns, groups: Vec::with_capacity(rows.div_ceil(LANES)), tables }
+        let far = lattice.and_then(|l| far(|q| l.value(q)));
+        Self { rows, columns, groups: Vec::with_capacity(rows.div_ceil(LANES)), tables, far }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -173,7 +178,7 @@ impl Panels {
         let tables = std::mem::take(&mut self.tables);
         self.groups.par_iter_mut().for_each(|group| {
             let mut panel = vec![[0.0; LANES]; columns];
-            kernel.expand(group.view(columns, &tables), 0, &mut panel);
+            kernel.expand(group.view(columns, &tables, None), 0, &mut panel);
             for outlier in std::mem::take(&mut group.outliers) {
                 panel[outlier.column()][outlier.lane()] = outlier.value;
             }
@@ -186,7 +191,7 @@ impl Panels {
     /// One group.
     pub(crate) fn view(&self, group: usize) -> (View<'_>, &[Outlier]) {
         let group = &self.groups[group];
-        (group.view(self.columns, &self.tables), &group.outliers)
+        (group.view(self.columns, &self.tables, self.far), &group.outliers)
     }
 
     /// Values of columns `columns`, which begin a line in every packing, of one group.
@@ -217,9 +222,16 @@ impl Panels {
 }
 
 impl Group {
-    fn view<'a>(&'a self, columns: usize, tables: &'a [f32]) -> View<'a> {
-        View { packing: self.packing, lines: &self.lines, columns, tables }
+    fn view<'a>(&'a self, columns: usize, tables: &'a [f32], far: Option<f32>) -> View<'a> {
+        View { packing: self.packing, lines: &self.lines, columns, tables, far }
     }
+}
+
+/// The step of integers of 8 bits from [`FAR`] on, where all their values are whole multiples of one.
+pub(super) fn far(value: impl Fn(i32) -> f32) -> Option<f32> {
+    let step = value(64) / 64.0;
+    let whole = |q: i32| value(q).to_bits() == (q as f32 * step).to_bits();
+    (FAR..=127).all(|q| whole(q) && whole(-q - 1)).then_some(step)
 }
 
 /// Most bytes of a matrix whose integers reach `reach` in magnitude with so many exceptions, or of floats of `size`

@@ -62,9 +62,12 @@ proptest! {
         let x: Vec<f32> = (0..vectors * stride)
             .map(|i| if i % stride < columns { f32::from((number() >> 29) as u8) - 4.0 } else { 0.0 })
             .collect();
-        for packing in ALL {
+        // Multiples of the step from 32 on, which a kernel may compute, or anything.
+        let far = super::panels::far(|q| q as f32);
+        prop_assert_eq!(far, Some(1.0));
+        for (packing, far) in ALL.into_iter().flat_map(|p| [(p, None), (p, far)]) {
             let lines = lines(packing, columns, seed);
-            let view = View { packing, lines: &lines, columns, tables: &tables };
+            let view = View { packing, lines: &lines, columns, tables: &tables, far };
             let first = packing.lines(columns) / 2;
             let rest = columns - first * per_line(packing as u8);
             let of = |kernel: Kernel| {
