@@ -112,9 +112,7 @@ fn searched<I: Item, const N: usize>(
     mut out: [&mut [I]; N],
 ) -> usize {
     let count = out.iter().map(|o| o.len()).min().unwrap_or(0);
-    // Searches wait for each other where gathers overlap: fewer than four chunks of one table are quicker by gathers
-    // (2.2 and 3.9 G symbols/s against 1.8 and 3.0 for one and two chunks).
-    if N < 4 && lookup.trellis == Trellis::None {
+    if lookup.searches.is_none() {
         return avx512::run(lookup, tables, lanes, words, out);
     }
     let mut done = 0;
