@@ -5,6 +5,7 @@
 mod broken;
 mod chunks;
 mod good;
+mod good_codecs;
 mod leaves;
 mod patch;
 mod trellis_leaves;
