@@ -13,6 +13,7 @@
 //! ```
 #![allow(clippy::cast_possible_truncation, reason = "predictions are rounded to whole bytes")]
 
+pub mod calibrate;
 mod method;
 mod order;
 mod pack;
