@@ -15,6 +15,7 @@
 //! | make a pack | [`pack_file`], or [`Plan`] and [`pack`] for progress and any sink |
 //! | read tensors, whole or by rows | [`open`], [`Pack`], [`Tensor`] |
 //! | get model files back | [`unpack`] |
+//! | learn what a model's layers see, for quantizing | [`calibrate`] |
 //! | measure what was lost | [`compare()`] |
 //! | see inside | [`Contents`] |
 //! | use tensors of a pack within a budget of memory | [`LayerStore`] |
@@ -33,6 +34,7 @@ pub use benben_codec as codec;
 pub use benben_decode::{
     Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
+pub use benben_encode::calibrate;
 pub use benben_encode::{
     Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
     Treatment, pack,

@@ -5,7 +5,7 @@ use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
 use benben::{Error, PackReport, Plan, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
         super::plan::show(&plan, global)?;
         return Ok(Exit::Ok);
     }
-    let output = args.output.clone().unwrap_or_else(|| default_output(&args.source));
+    let output = args.output.clone().unwrap_or_else(|| super::beside(&args.source, "benben"));
     if output == Path::new("-") {
         return to_stdout(&*model, &plan, global);
     }
@@ -33,13 +33,6 @@ pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
         show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
     Ok(Exit::Ok)
-}
-
-/// `model.safetensors` and `model/` become `model.benben`, in the folder that the program runs in.
-fn default_output(source: &Path) -> PathBuf {
-    let absolute = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
-    let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
-    Path::new(name.unwrap_or("model".as_ref())).with_added_extension("benben")
 }
 
 /// Refuses an output that is a part of the source: not even --force means that.
