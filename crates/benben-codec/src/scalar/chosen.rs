@@ -53,6 +53,16 @@ impl Chooser {
         Self { costs, levels, centroids: Vec::new(), rows: Vec::new(), columns: Vec::new() }
     }
 
+    /// The rule of a first pass, by the nearest integers of targets `x`, in steps, row-major.
+    ///
+    /// # Errors
+    /// As [`Chooser::learned`].
+    pub fn rough(shape: &[u64], x: &[f32], lambda: f32) -> Result<Self> {
+        let mut symbols = vec![0; x.len()];
+        quantize::nearest(Scale { step: 1.0, limit: f32::INFINITY }, quantize::REACH, 0, x, &mut symbols);
+        Self::learned(shape, x, &symbols, lambda)
+    }
+
     /// The rule that follows from a pass over a tensor of `shape`: the `symbols` that it chose for its targets `x`, in
     /// steps, both row-major. A bit counts `lambda` steps^2.
     ///

@@ -75,7 +75,7 @@ impl Chooser {
             cells.fill(range, &identity(), &mut classes);
             survey.guess(form.trellis(), form.zero, x[range.clone()].iter().copied(), &classes);
         });
-        Ok(Self::new(form, Shifts::default(), &survey, cells, columns, lambda))
+        Ok(Self::new(form, Shifts::default(), &survey, (cells, columns), x.len(), lambda))
     }
 
     /// The rule that follows from a pass over a leaf of `shape`: the `symbols` that it chose for its targets `x`, in
@@ -89,11 +89,17 @@ impl Chooser {
         let cells = Cells::new(x, rows, columns as u64, MAX_CLASSES);
         let survey = survey_of(form, &cells, columns, x, symbols);
         let shifts = survey.shifts();
-        Ok(Self::new(form, shifts, &survey, cells, columns, lambda))
+        Ok(Self::new(form, shifts, &survey, (cells, columns), x.len(), lambda))
     }
 
-    fn new(form: Form, shifts: Shifts, survey: &Survey, cells: Cells, columns: usize, lambda: f32) -> Self {
-        let elements = cells.runs.class.len() * cells.runs.len;
+    fn new(
+        form: Form,
+        shifts: Shifts,
+        survey: &Survey,
+        (cells, columns): (Cells, usize),
+        elements: usize,
+        lambda: f32,
+    ) -> Self {
         let plan = Plan::new(survey, form, &cells, elements);
         let costs = Costs {
             zero: form.zero,
