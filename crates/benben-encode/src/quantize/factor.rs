@@ -10,8 +10,6 @@ use super::kernel;
 use benben_format::{Error, Result};
 use rayon::prelude::*;
 
-/// Part of the mean diagonal that is added to the diagonal: directions that calibration did not show keep a cost.
-const DAMPING: f64 = 0.01;
 /// Times that damping is raised tenfold where the moment is not positive definite.
 const ATTEMPTS: usize = 6;
 /// Columns that are eliminated together.
@@ -27,8 +25,9 @@ pub(super) struct Factor {
 }
 
 impl Factor {
-    /// The factor of `moment`, `columns * columns` values of a symmetric matrix.
-    pub(super) fn new(moment: &[f32], columns: usize) -> Result<Self> {
+    /// The factor of `moment`, `columns * columns` values of a symmetric matrix, with `damping` times its mean diagonal added
+    /// to the diagonal.
+    pub(super) fn new(moment: &[f32], columns: usize, damping: f64) -> Result<Self> {
         let wrong = |what: String| Err(Error::invalid(format!("second moment of {columns} inputs: {what}")));
         if columns == 0 || Some(moment.len()) != columns.checked_mul(columns) {
             return wrong(format!("{} values", moment.len()));
@@ -44,7 +43,7 @@ impl Factor {
         // A layer that never saw an input: every direction counts the same.
         let mean = if mean > 0.0 { mean } else { 1.0 };
         for attempt in 0..ATTEMPTS {
-            let damping = mean * DAMPING * 10f64.powi(attempt as i32);
+            let damping = mean * damping * 10f64.powi(attempt as i32);
             // Columns in reverse: the lower factor of the reversed matrix is the upper one of the matrix.
             let mut a: Vec<f64> = moment.iter().rev().map(|&x| f64::from(x)).collect();
             a.iter_mut().step_by(columns + 1).for_each(|x| *x += damping);
@@ -161,7 +160,7 @@ mod tests {
     fn the_factor_is_that_of_the_damped_moment() {
         for (n, rank) in [(1, 1), (5, 9), (64, 200), (150, 150), (200, 40)] {
             let moment = moment(n, rank);
-            let factor = Factor::new(&moment, n).unwrap();
+            let factor = Factor::new(&moment, n, 0.01).unwrap();
             let mean = (0..n).map(|j| f64::from(moment[j * n + j])).sum::<f64>() / n as f64;
             for i in 0..n {
                 for j in 0..n {
@@ -187,13 +186,13 @@ mod tests {
 
     #[test]
     fn moments_that_are_none_are_refused_and_dead_layers_are_not() {
-        assert!(Factor::new(&[1.0; 5], 2).is_err());
-        assert!(Factor::new(&[1.0, f32::NAN, f32::NAN, 1.0], 2).is_err());
-        assert!(Factor::new(&[-1.0, 0.0, 0.0, 1.0], 2).is_err());
-        assert!(Factor::new(&[1.0, 1e9, 1e9, 1.0], 2).is_err());
-        let dead = Factor::new(&[0.0; 9], 3).unwrap();
+        assert!(Factor::new(&[1.0; 5], 2, 0.01).is_err());
+        assert!(Factor::new(&[1.0, f32::NAN, f32::NAN, 1.0], 2, 0.01).is_err());
+        assert!(Factor::new(&[-1.0, 0.0, 0.0, 1.0], 2, 0.01).is_err());
+        assert!(Factor::new(&[1.0, 1e9, 1e9, 1.0], 2, 0.01).is_err());
+        let dead = Factor::new(&[0.0; 9], 3, 0.01).unwrap();
         assert!(dead.diagonal().all(|m| m > 0.0));
         // Not quite positive definite, as rounding leaves it: more damping.
-        Factor::new(&[1.0, 1.05, 1.05, 1.0], 2).unwrap();
+        Factor::new(&[1.0, 1.05, 1.05, 1.0], 2, 0.01).unwrap();
     }
 }

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 const ROWS: usize = 64;
 
 /// `sum over rows r of weight_r * e_r H e_r^T` of `errors`, rows of `columns` values; `moment` is H, whole and symmetric.
-pub(super) fn loss(errors: &[f32], columns: usize, moment: &[f32], rows: Option<&[f32]>) -> f64 {
+#[must_use]
+pub fn loss(errors: &[f32], columns: usize, moment: &[f32], rows: Option<&[f32]>) -> f64 {
     let parts: Vec<f64> = errors
         .par_chunks(columns.max(1) * ROWS)
         .enumerate()

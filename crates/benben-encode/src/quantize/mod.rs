@@ -36,7 +36,8 @@ mod problem;
 mod steps;
 
 pub use dial::Aim;
-pub use problem::{Metric, Outcome, Problem};
+pub use loss::loss;
+pub use problem::{Metric, Options, Outcome, Problem};
 
 use crate::Method;
 use benben_format::{EncodedLeaf, Expr, Result};
@@ -55,5 +56,6 @@ pub fn feedback(
     aim: Aim,
     seed: u64,
 ) -> Result<(Expr<EncodedLeaf>, Outcome)> {
-    Problem::new(weights, shape, metric, method.rotate.then_some(seed))?.code(method, aim)
+    let options = Options { rotation: method.rotate.then_some(seed), ..Options::default() };
+    Problem::new(weights, shape, metric, options)?.code(method, aim)
 }

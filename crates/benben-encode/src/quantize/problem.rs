@@ -18,6 +18,24 @@ pub struct Metric<'a> {
     pub rows: Option<&'a [f32]>,
 }
 
+/// How a matrix is made ready.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Seed of a randomized Hadamard transform of rows, where one is wanted and the columns have a power of two.
+    pub rotation: Option<u64>,
+    /// Whether columns have steps of their own, by water-filling; else only feedback tells them apart.
+    pub steps: bool,
+    /// Part of the mean diagonal of the second moment that is added to its diagonal: directions that calibration did not
+    /// show keep a cost.
+    pub damping: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rotation: None, steps: true, damping: 0.01 }
+    }
+}
+
 /// What coding a matrix came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
@@ -56,17 +74,11 @@ pub struct Problem<'a> {
 }
 
 impl<'a> Problem<'a> {
-    /// The matrix `weights` of `shape` under `metric`; rotated by the signs of a seed where one is given and the columns
-    /// have a power of two.
+    /// The matrix `weights` of `shape` under `metric`.
     ///
     /// # Errors
     /// InvalidArgument where they do not fit each other, or a value is not finite.
-    pub fn new(
-        weights: &'a [f32],
-        shape: &[u64],
-        metric: &Metric<'a>,
-        rotation: Option<u64>,
-    ) -> Result<Self> {
+    pub fn new(weights: &'a [f32], shape: &[u64], metric: &Metric<'a>, options: Options) -> Result<Self> {
         check_finite(weights, shape)?;
         let (rows, columns) = matrix(shape)?;
         let (rows, columns) = (in_memory(rows)?, in_memory(columns)?);
@@ -84,7 +96,7 @@ impl<'a> Problem<'a> {
             }
         }
         let (mut weights, mut moment) = (Cow::Borrowed(weights), Cow::Borrowed(metric.second_moment));
-        let rotation = match rotation {
+        let rotation = match options.rotation {
             Some(seed) => rotation_block(shape)?.map(|block| (seed, block)),
             None => None,
         };
@@ -101,9 +113,15 @@ impl<'a> Problem<'a> {
                 moment = Cow::Owned(turned.collect());
             }
         }
-        let factor = Factor::new(&moment, columns)?;
+        if !(options.damping > 0.0 && options.damping.is_finite()) {
+            return Err(Error::invalid(format!("damping {}, expected a positive number", options.damping)));
+        }
+        let factor = Factor::new(&moment, columns, options.damping)?;
         let diagonal: Vec<f64> = factor.diagonal().collect();
-        let (column_factors, unit) = steps::factors(&diagonal, rows);
+        let (mut column_factors, unit) = steps::factors(&diagonal, rows);
+        if !options.steps {
+            column_factors.fill(1.0);
+        }
         let (row_factors, row_unit) = match importance {
             Some(of) => {
                 let sizes: Vec<f64> = of.iter().map(|&w| f64::from(w).sqrt()).collect();
