@@ -18,6 +18,7 @@ mod method;
 mod order;
 mod pack;
 mod plan;
+pub mod quantize;
 mod recipe;
 mod report;
 
