@@ -6,7 +6,8 @@ use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
 use benben_format::{
-    Dtype, EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, in_memory, layout,
+    Dtype, EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, element_count, hex,
+    in_memory, layout,
 };
 use benben_io::{ModelSource, TensorInfo};
 use std::collections::HashMap;
@@ -91,6 +92,22 @@ fn front_index(plan: &Plan) -> u64 {
     if room as f64 <= plan.predicted_bytes as f64 * FRONT_INDEX_SHARE { room } else { 0 }
 }
 
+/// The values of a tensor, or why they are kept as they are.
+pub(crate) fn quantizable(info: &TensorInfo, bytes: &[u8]) -> Result<std::result::Result<Vec<f32>, String>> {
+    let mut values = vec![0f32; in_memory(element_count(&info.shape)?)?];
+    info.dtype.to_f32(bytes, &mut values)?;
+    let strange = values.iter().filter(|x| !x.is_finite()).count();
+    if strange > 0 {
+        return Ok(Err(format!("kept lossless: {strange} values are not finite")));
+    }
+    // Such as masks hold: quantized, some would be rounded up to infinities.
+    let most = if info.dtype == Dtype::F16 { 0.5 * 65504.0 } else { MOST };
+    if values.iter().any(|x| x.abs() >= most) {
+        return Ok(Err(format!("kept lossless: values of {most:.1e} or more")));
+    }
+    Ok(Ok(values))
+}
+
 /// Values from 2^112 on are not quantized: squares and sums on the way would leave f32.
 const MOST: f32 = (1u128 << 112) as f32;
 
@@ -148,20 +165,10 @@ impl<W: Write + Seek> Packer<'_, W> {
                 (method, Target::BitsPerWeight(self.budget.share(index, self.plan, &self.writer)?))
             }
         };
-        let elements = self.plan.tensors[index].elements;
-        let mut values = vec![0f32; in_memory(elements)?];
-        info.dtype.to_f32(bytes, &mut values)?;
-        let strange = values.iter().filter(|x| !x.is_finite()).count();
-        if strange > 0 {
-            return lossless(info, bytes, Some(format!("kept lossless: {strange} values are not finite")));
+        match quantizable(info, bytes)? {
+            Ok(values) => self.quantize(&method, &values, info, target),
+            Err(note) => lossless(info, bytes, Some(note)),
         }
-        // Such as masks hold: quantized, some would be rounded up to infinities.
-        let most = if info.dtype == Dtype::F16 { 0.5 * 65504.0 } else { MOST };
-        if values.iter().any(|x| x.abs() >= most) {
-            let note = format!("kept lossless: values of {most:.1e} or more");
-            return lossless(info, bytes, Some(note));
-        }
-        self.quantize(&method, &values, info, target)
     }
 
     fn quantize(
@@ -219,7 +226,7 @@ fn lossless(
 
 /// What tensors that share one expression have in common. A rule may ask for more of one tensor than of its twin:
 /// so the method belongs to it.
-fn identity(info: &TensorInfo, method: &str, bytes: &[u8]) -> blake3::Hash {
+pub(crate) fn identity(info: &TensorInfo, method: &str, bytes: &[u8]) -> blake3::Hash {
     let mut hash = blake3::Hasher::new();
     hash.update(format!("{} {:?} {method} ", info.dtype, info.shape).as_bytes());
     hash.update(bytes);
