@@ -14,6 +14,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "predictions are rounded to whole bytes")]
 
 pub mod allocate;
+pub mod calibrate;
 mod coder;
 mod method;
 mod order;

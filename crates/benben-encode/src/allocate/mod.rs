@@ -5,6 +5,7 @@ mod effort;
 pub mod evolution;
 mod goals;
 mod levels;
+mod network;
 mod offer;
 mod planner;
 mod sink;
@@ -13,5 +14,6 @@ mod unit;
 
 pub use effort::Effort;
 pub use levels::{Level, Levels};
+pub use network::NetworkTrial;
 pub use planner::{Allocation, Goal, allocate};
 pub use trial::{Replaced, Trial};

@@ -75,6 +75,9 @@ pub fn allocate(
     }
 }
 
+/// Picks a choice for each unit.
+type Solver<'a> = dyn Fn(&[Vec<Choice>]) -> Result<Vec<usize>> + 'a;
+
 pub(super) struct Planner<'a, 't, 'o> {
     pub(super) model: &'a dyn ModelSource,
     /// What is asked for: rules, default method, seed.
@@ -206,7 +209,7 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
     }
 
     /// The best plan by `solve`, in steps of the grid; levels are added until no unit stands at the edge of its own.
-    pub(super) fn solve(&mut self, solve: &dyn Fn(&[Vec<Choice>]) -> Result<Vec<usize>>) -> Result<Vec<u32>> {
+    pub(super) fn solve(&mut self, solve: &Solver<'_>) -> Result<Vec<u32>> {
         let mut plan = Vec::new();
         for _ in 0..ROUNDS {
             let offer = Offer::new(&self.units, &self.influence);
@@ -214,8 +217,8 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
             match solve(&offer.table) {
                 Ok(choices) => {
                     plan = choices.iter().zip(&offer.steps).map(|(&c, steps)| steps[c]).collect();
-                    for unit in 0..self.units.len() {
-                        more |= self.widen(unit, plan[unit])?;
+                    for (unit, steps) in plan.iter().enumerate() {
+                        more |= self.widen(unit, *steps)?;
                     }
                     if !more {
                         return Ok(plan);

@@ -19,23 +19,23 @@ const TRELLIS_BITS: f64 = 5.0;
 
 /// Tensors that are stored once, since their values are the same, and the levels of one.
 #[derive(Debug, Clone)]
-pub struct Unit {
+pub(super) struct Unit {
     /// Their names.
-    pub names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Position of the first in the source.
-    pub(crate) position: usize,
+    pub(super) position: usize,
     /// Elements of one.
-    pub elements: u64,
+    pub(super) elements: u64,
     /// How they are stored where the bits allow it.
-    pub(crate) method: Method,
+    pub(super) method: Method,
     /// Levels by the number of steps of the grid.
-    pub(crate) levels: BTreeMap<u32, Level>,
+    pub(super) levels: BTreeMap<u32, Level>,
 }
 
 impl Unit {
     /// The tensors of `plan` that share its target, those with the same values together. Values that cannot be quantized
     /// are left out.
-    pub(crate) fn gather(model: &dyn ModelSource, plan: &Plan) -> Result<Vec<Self>> {
+    pub(super) fn gather(model: &dyn ModelSource, plan: &Plan) -> Result<Vec<Self>> {
         let mut units: Vec<Self> = Vec::new();
         let mut seen: HashMap<blake3::Hash, usize> = HashMap::new();
         for planned in &plan.tensors {
@@ -62,12 +62,12 @@ impl Unit {
     }
 
     /// Whether the level of `bits` can be had.
-    pub(crate) fn offers(bits: f64) -> bool {
+    pub(super) fn offers(bits: f64) -> bool {
         (LEAST_BITS..=MOST_BITS).contains(&bits)
     }
 
     /// The method of `bits` for each weight.
-    pub(crate) fn method(&self, bits: f64) -> Method {
+    pub(super) fn method(&self, bits: f64) -> Method {
         let codec = match self.method.codec {
             Codec::Trellis if bits > TRELLIS_BITS => Codec::Scalar,
             codec => codec,
@@ -76,7 +76,7 @@ impl Unit {
     }
 
     /// The level of `bits` for each weight, coded where it is not in the database.
-    pub(crate) fn code(
+    pub(super) fn code(
         &self,
         model: &dyn ModelSource,
         levels: &Levels<'_>,
@@ -84,7 +84,7 @@ impl Unit {
         seed: u64,
     ) -> Result<Level> {
         let info = &model.tensors()[self.position];
-        let values = quantizable(info, &*model.read(self.position)?)?;
+        let values = quantizable(info, &model.read(self.position)?)?;
         let values = values.map_err(benben_format::Error::invalid)?;
         let method = Method { bpw: None, mse: None, ..self.method(bits) };
         let task = Task {
