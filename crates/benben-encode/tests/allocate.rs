@@ -1,4 +1,5 @@
 //! Plans of small models beside what they were asked for.
+#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
 
 use benben_encode::allocate::{Effort, Goal, Levels, Replaced, Trial, allocate};
 use benben_encode::{Codec, DataFree, Method, Plan, Recipe, pack, pack_with};
@@ -226,7 +227,7 @@ fn goals_out_of_reach_are_refused_and_work_can_be_stopped() {
     let (model, folder) = (Made::new(), tempfile::tempdir().unwrap());
     let levels = Levels::open(folder.path(), &DataFree).unwrap();
     let effort = Effort::new(1);
-    let mut run = |goal, observer: &mut benben_format::Observer<'_>| {
+    let run = |goal, observer: &mut benben_format::Observer<'_>| {
         allocate(&model, &recipe(), goal, &effort, &levels, None, observer).unwrap_err()
     };
     let small = run(Goal::Bytes(5_000), &mut ignore);

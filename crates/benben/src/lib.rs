@@ -13,6 +13,7 @@
 //! | to | use |
 //! |---|---|
 //! | make a pack | [`pack_file`], or [`Plan`] and [`pack`] for progress and any sink |
+//! | make a pack of a size, or of a loss | [`allocate`] |
 //! | read tensors, whole or by rows | [`open`], [`Pack`], [`Tensor`] |
 //! | get model files back | [`unpack`] |
 //! | measure what was lost | [`compare()`] |
@@ -33,9 +34,10 @@ pub use benben_codec as codec;
 pub use benben_decode::{
     Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
+pub use benben_encode::allocate;
 pub use benben_encode::{
-    Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
-    Treatment, pack,
+    Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule,
+    Task, TensorReport, Treatment, pack, pack_with,
 };
 pub use benben_format::open as open_bytes;
 pub use benben_format::{
