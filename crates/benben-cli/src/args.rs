@@ -41,9 +41,11 @@ pub(crate) enum Command {
     Pack(Pack),
     /// Show what packing would do, without packing, and write the recipe
     Plan(Plan),
+    /// Run a language model over text and keep what quantizing needs to know of its layers
+    Calibrate(Calibrate),
     /// Get model files back from a pack
     Unpack(Unpack),
-    /// List what a pack holds, without decoding it
+    /// List what a pack, or a calibration, holds, without decoding it
     Inspect(Inspect),
     /// Check every byte of a pack and decode every tensor
     Verify(Verify),
@@ -200,8 +202,37 @@ pub(crate) struct Unpack {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+#[command(
+    after_help = "The tokens of the text, without special ones, are cut into chunks of exactly --context tokens; each is \
+read from an empty state. The file holds the second moment of the input of every linear layer and serves any number of \
+packs of this model, at any size."
+)]
+pub(crate) struct Calibrate {
+    /// The folder, or pack, of the original model
+    pub(crate) model: PathBuf,
+    /// The text, UTF-8: what the model will be used for, most of all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// The file to write [default: the model's name with .calibration]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Tokens of a chunk
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) context: usize,
+    /// Most chunks
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: u32,
+    /// Take chunks from all over the text, chosen by this seed [default: the first ones]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seed: Option<u64>,
+    /// Replace the output if it exists
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Inspect {
-    /// The pack
+    /// The pack, or a file of `benben calibrate`
     pub(crate) pack: PathBuf,
     /// Only tensors whose name matches, as often as you like
     #[arg(long, short, value_name = "PATTERN")]

@@ -1,8 +1,8 @@
 //! `benben pack`
 
+use super::planning::with_plan;
 use crate::args::{Global, Pack};
 use crate::draw::{self, Align, Bar, Table, say};
-use super::planning::with_plan;
 use crate::exit::{self, Exit};
 use benben::allocate::Allocation;
 use benben::{Coder, Error, ModelSource, PackReport, Plan, Progress, Result, open_model};

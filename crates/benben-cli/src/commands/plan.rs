@@ -1,8 +1,8 @@
 //! `benben plan`
 
+use super::planning::with_plan;
 use crate::args::{Global, Plan as Args};
 use crate::draw::{self, Align, Table, say};
-use super::planning::with_plan;
 use crate::exit::Exit;
 use benben::allocate::Allocation;
 use benben::{AtomicFile, Plan, Result, open_model};

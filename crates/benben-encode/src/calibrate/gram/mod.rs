@@ -32,8 +32,8 @@ impl Strips {
         self.values.resize(self.vectors * columns.div_ceil(COLUMNS) * COLUMNS / LANES, [0.0; LANES]);
         let strips = self.values.par_chunks_mut(self.vectors.max(1)).enumerate();
         strips.for_each(|(i, strip)| {
-            let first = i * LANES;
-            let width = LANES.min(columns.saturating_sub(first));
+            let first = columns.min(i * LANES);
+            let width = LANES.min(columns - first);
             for (to, row) in strip.iter_mut().zip(rows.chunks_exact(columns)) {
                 to[..width].copy_from_slice(&row[first..first + width]);
             }
