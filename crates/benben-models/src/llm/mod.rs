@@ -6,7 +6,6 @@ mod chat;
 mod config;
 mod evaluate;
 mod generate;
-mod graph;
 mod kernel;
 mod language_model;
 mod llama;
@@ -14,6 +13,7 @@ mod model;
 mod rope;
 mod sample;
 mod scratch;
+mod skeleton;
 mod source;
 mod tokenizer;
 
