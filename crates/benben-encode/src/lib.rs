@@ -18,6 +18,8 @@ mod order;
 mod pack;
 mod plan;
 mod recipe;
+#[cfg(feature = "recover")]
+pub mod recover;
 mod report;
 
 pub use method::{Codec, Method};
