@@ -1,6 +1,6 @@
 //! The graph in burn computes what the network on the CPU computes.
 #![cfg(feature = "burn")]
-#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed assumption is a failed test")]
 
 mod common;
 
@@ -10,6 +10,7 @@ use benben_models::llm::{LanguageModel, Model, SourceWeights, Wanted};
 use burn::tensor::Device;
 use common::{config, demo, network, tiny, tokens};
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Logits `[tokens, vocabulary]` of the graph.
@@ -54,10 +55,12 @@ fn the_demo_model_and_every_kind_of_bias_and_head_agree() {
 
 #[test]
 fn smollm2_agrees_where_it_is() {
-    let folder = std::env::var_os("BENBEN_SMOLLM2").map(std::path::PathBuf::from);
-    let Some(folder) = folder.filter(|f| f.is_dir()) else {
-        return; // `tools/fetch_assets.py smollm2` brings it.
-    };
+    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets"));
+    let folder = std::env::var_os("BENBEN_ASSETS").map_or(beside, PathBuf::from).join("smollm2");
+    if !folder.is_dir() {
+        eprintln!("skipped: {} is not there, see tools/fetch_assets.py", folder.display());
+        return;
+    }
     let model = Model::open(&folder, &benben_decode::Options::default()).unwrap();
     let tokens = tokens(96, model.config().vocabulary);
     let graph = Network::new(model.config().clone(), model.weights(), Device::flex());

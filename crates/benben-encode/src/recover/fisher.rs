@@ -250,3 +250,63 @@ impl Rows {
         self.rows.iter().flat_map(|x| ((f64::from(*x) * self.mean) as f32).to_le_bytes()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{Made, config, divergence, log_probabilities};
+    use super::*;
+    use benben_format::ignore;
+
+    /// Chunks of one token: then a bias of a value is an error of that output at every token, and none meets another.
+    fn single(words: &[u32]) -> Vec<&[u32]> {
+        words.chunks(1).collect()
+    }
+
+    #[test]
+    fn half_of_it_times_the_squared_error_is_the_divergence() {
+        let (config, words) = (config(), (0..40).collect::<Vec<u32>>().repeat(40));
+        let made = Made::new(&config);
+        let found = fisher(&made.network(&config), &single(&words), 3, &mut ignore).unwrap();
+        let dense: Vec<_> = (0..40).map(|w| log_probabilities(&made.network(&config), &[w]).remove(0)).collect();
+        for row in [0, 5, 11] {
+            let (name, bias) = (Part::Value.name(1), Part::Value.bias(1));
+            let mut moved = made.clone();
+            moved.0.get_mut(&bias).unwrap().1[row] += 0.02;
+            let moved: Vec<_> =
+                (0..40).map(|w| log_probabilities(&moved.network(&config), &[w]).remove(0)).collect();
+            let rows = &found.matrices[&name];
+            let predicted = 0.5 * 0.02f64.powi(2) * rows.mean * f64::from(rows.rows[row]);
+            let ratio = divergence(&dense, &moved) / predicted;
+            // 1600 labels were drawn: the mean of their squares is 5 % off or so.
+            assert!((0.8..1.25).contains(&ratio), "row {row}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn rows_have_the_mean_one_and_the_file_holds_all_of_them() {
+        let config = config();
+        let words: Vec<u32> = (0..32).map(|i| i * 7 % 40).collect();
+        let chunks: Vec<&[u32]> = words.chunks(16).collect();
+        let found = fisher(&Made::new(&config).network(&config), &chunks, 3, &mut ignore).unwrap();
+        assert_eq!((found.tokens, found.matrices.len(), found.embedding.rows.len()), (32, 15, 24));
+        for rows in found.matrices.values() {
+            let mean = rows.rows.iter().map(|x| f64::from(*x)).sum::<f64>() / rows.rows.len() as f64;
+            assert!((mean - 1.0).abs() < 1e-5 && rows.mean > 0.0, "{mean} {}", rows.mean);
+        }
+        let mut file = Vec::new();
+        found.save(&mut file).unwrap();
+        let read = benben_io::safetensors::SafeTensors::new(std::sync::Arc::new(file)).unwrap();
+        let at = benben_io::ModelSource::index_of(&read, &Part::Down.name(1)).unwrap();
+        let bytes = benben_io::ModelSource::read(&read, at).unwrap();
+        let rows = &found.matrices[&Part::Down.name(1)];
+        assert_eq!(*bytes, rows.bytes());
+    }
+
+    #[test]
+    fn chunks_of_different_lengths_are_refused() {
+        let config = config();
+        let network = Made::new(&config).network(&config);
+        assert!(fisher(&network, &[&[1, 2], &[3]], 1, &mut ignore).is_err());
+        assert!(fisher(&network, &[], 1, &mut ignore).is_err());
+    }
+}

@@ -5,6 +5,8 @@
 
 mod fisher;
 mod head;
+#[cfg(test)]
+mod made;
 
 pub use fisher::{Fisher, Rows, fisher};
 
