@@ -1,6 +1,11 @@
 //! The graph in burn computes what the network on the CPU computes.
 #![cfg(feature = "burn")]
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed assumption is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    reason = "a failed assumption is a failed test"
+)]
 
 mod common;
 

@@ -195,21 +195,22 @@ fn draw(probabilities: &[f32], unit: f64) -> usize {
 
 /// Number `index` of a sequence uniform in 0 .. 1 (splitmix64: Steele, Lea and Flood, 2014): a token's label does not
 /// depend on who computes it.
-fn unit(seed: u64, index: u64) -> f64 {
+pub(super) fn unit(seed: u64, index: u64) -> f64 {
     let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-struct Steps<'a, 'b> {
-    observer: &'a mut Observer<'b>,
-    done: u64,
-    total: u64,
+/// Tells an observer of steps, and hears when to stop.
+pub(super) struct Steps<'a, 'b> {
+    pub(super) observer: &'a mut Observer<'b>,
+    pub(super) done: u64,
+    pub(super) total: u64,
 }
 
 impl Steps<'_, '_> {
-    fn next(&mut self, item: &str) -> Result<()> {
+    pub(super) fn next(&mut self, item: &str) -> Result<()> {
         if (self.observer)(Progress { item, done: self.done, total: self.total }).is_break() {
             return Err(Error::interrupted());
         }

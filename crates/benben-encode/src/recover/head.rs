@@ -3,6 +3,7 @@
 
 use super::values;
 use benben_format::Result;
+use benben_models::llm::graph::tensor;
 use burn::tensor::Tensor;
 
 /// Tokens whose logits are in memory together: 25 MB for 49152 words.
@@ -15,19 +16,30 @@ pub(super) fn gradient(
     normed: Tensor<2>,
     each: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
 ) -> Result<Tensor<2>> {
-    let [tokens, _] = normed.dims();
     let [vocabulary, _] = matrix.dims();
     let device = normed.device();
     let mut parts = Vec::new();
-    for first in (0..tokens).step_by(TILE) {
-        let count = TILE.min(tokens - first);
-        let tile = normed.clone().narrow(0, first, count);
-        let mut logits = values(tile.matmul(matrix.clone().transpose()))?;
-        each(first, &mut logits)?;
-        let given = benben_models::llm::graph::tensor(logits, [count, vocabulary], &device);
-        parts.push(given.matmul(matrix.clone()));
-    }
+    each_tile(matrix, normed, &mut |first, logits| {
+        each(first, logits)?;
+        let count = logits.len() / vocabulary.max(1);
+        parts.push(tensor(logits.to_vec(), [count, vocabulary], &device).matmul(matrix.clone()));
+        Ok(())
+    })?;
     Ok(Tensor::cat(parts, 0))
+}
+
+/// Logits of the normed stream `[tokens, hidden]`, as in [`gradient`].
+pub(super) fn each_tile(
+    matrix: &Tensor<2>,
+    normed: Tensor<2>,
+    each: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    let [tokens, _] = normed.dims();
+    for first in (0..tokens).step_by(TILE) {
+        let tile = normed.clone().narrow(0, first, TILE.min(tokens - first));
+        each(first, &mut values(tile.matmul(matrix.clone().transpose()))?)?;
+    }
+    Ok(())
 }
 
 /// Turns logits into probabilities, in place.

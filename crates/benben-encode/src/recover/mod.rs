@@ -3,12 +3,23 @@
 //! A network is walked block by block in both directions: forward with the stream before each block kept, backward
 //! with one block's graph at a time. Memory is the matrices of one block, the output matrix, and the kept streams.
 
+mod blocks;
+mod checkpoint;
+mod distill;
 mod fisher;
+mod form;
 mod head;
 #[cfg(test)]
 mod made;
+mod parameter;
+mod run;
+mod settings;
+mod student;
+mod teacher;
 
 pub use fisher::{Fisher, Rows, fisher};
+pub use run::{Recovered, recover};
+pub use settings::Settings;
 
 use benben_format::{Error, Result};
 use burn::tensor::Tensor;
