@@ -6,6 +6,8 @@ mod chat;
 mod config;
 mod evaluate;
 mod generate;
+#[cfg(feature = "burn")]
+pub mod graph;
 mod kernel;
 mod language_model;
 mod llama;
