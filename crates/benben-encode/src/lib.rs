@@ -20,6 +20,7 @@ mod method;
 mod order;
 mod pack;
 mod plan;
+pub mod quantize;
 mod recipe;
 mod report;
 
