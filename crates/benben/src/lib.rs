@@ -36,8 +36,8 @@ pub use benben_decode::{
     Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
 pub use benben_encode::{
-    Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe,
-    Rule, Task, TensorReport, Treatment, pack, pack_with,
+    Calibrated, Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset,
+    Recipe, Rule, Task, TensorReport, Treatment, pack, pack_with,
 };
 pub use benben_encode::{allocate, calibrate};
 pub use benben_format::open as open_bytes;

@@ -106,9 +106,9 @@ impl Planner<'_, '_, '_> {
                 .with_hint("allow more loss"));
         };
         let (mut plan, losses) = self.evolve(plan, budget)?;
-        // What evolution gained in loss is given for bytes: in steps that are halved where one is too far.
+        // What was gained in loss is given for bytes: in steps that are halved where one is too far.
         let mut step = budget / 8;
-        for _ in 0..if self.effort.generations > 0 { TRIES } else { 0 } {
+        for _ in 0..2 * TRIES {
             let Some(smaller) = self.smaller(&plan, step) else { break };
             if self.loss(&self.taken(&smaller))?.is_some_and(|found| found <= goal) {
                 plan = smaller;
