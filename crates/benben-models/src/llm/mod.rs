@@ -1,19 +1,23 @@
 //! Language models.
 
+mod blocks;
 mod cache;
 mod chat;
 mod config;
 mod evaluate;
 mod generate;
+mod graph;
 mod kernel;
 mod language_model;
 mod llama;
 mod model;
 mod rope;
 mod sample;
+mod scratch;
 mod source;
 mod tokenizer;
 
+pub use blocks::{LlamaBlocks, samples};
 pub use chat::{ChatTemplate, Message};
 pub use config::{EMBEDDING, FINAL_NORM, LlamaConfig, OUTPUT};
 pub use evaluate::{Against, Chunk, Distance, Estimate, Protocol, Score, distance, evaluate, perplexity};
