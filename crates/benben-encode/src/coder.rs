@@ -1,11 +1,9 @@
 //! What turns the values of a tensor into an expression: with what is known of the tensor besides its values, or
 //! without.
 
-use crate::calibrate::Calibration;
-use crate::method::{Codec, Method};
-use crate::quantize::{Aim, Metric, feedback};
+use crate::method::Method;
 use benben_codec::Target;
-use benben_format::{EncodedLeaf, ErrorKind, Expr, Result, hex, matrix};
+use benben_format::{EncodedLeaf, Expr, Result};
 
 /// One tensor that is to be coded.
 #[derive(Debug, Clone, Copy)]
@@ -70,72 +68,5 @@ impl Coder for DataFree {
 
     fn calibration(&self) -> Option<String> {
         None
-    }
-}
-
-/// Codes linear layers with feedback, by the statistics of their inputs; everything else from the values alone.
-#[derive(Debug)]
-pub struct Calibrated {
-    calibration: Calibration,
-}
-
-impl Calibrated {
-    /// Codes by `calibration`.
-    #[must_use]
-    pub fn new(calibration: Calibration) -> Self {
-        Self { calibration }
-    }
-
-    /// The statistics.
-    #[must_use]
-    pub fn calibration(&self) -> &Calibration {
-        &self.calibration
-    }
-
-    /// Bits for each weight that `task` asks for. An error relative to the weights says nothing of outputs: it stands for
-    /// the bits that the values alone need for it.
-    fn bits(task: &Task<'_>) -> Result<f64> {
-        match task.target {
-            Target::BitsPerWeight(bits) => Ok(bits),
-            target @ Target::RelativeMse(_) => {
-                Ok(task.method.encode(task.values, task.shape, target, task.seed)?.1.bits_per_weight)
-            }
-        }
-    }
-}
-
-/// Whether the method has a form with feedback and may use it.
-fn has_feedback(method: &Method) -> bool {
-    matches!(method.codec, Codec::Scalar | Codec::Trellis) && !method.plain
-}
-
-impl Coder for Calibrated {
-    fn code(&self, task: &Task<'_>) -> Result<Coded> {
-        let columns = matrix(task.shape)?.1;
-        let known = self.calibration.size(task.name).is_some_and(|(n, _)| n as u64 == columns);
-        let layer =
-            if known && has_feedback(task.method) { self.calibration.layer(task.name)? } else { None };
-        let Some(layer) = layer else { return DataFree.code(task) };
-        let metric = Metric { second_moment: &layer.second_moment.values, rows: layer.rows.as_deref() };
-        let aim = Aim::BitsPerWeight(Self::bits(task)?);
-        match feedback(task.method, task.values, task.shape, &metric, aim, task.seed) {
-            Ok((expr, outcome)) => Ok(Coded {
-                expr,
-                bits_per_weight: outcome.bits_per_weight,
-                relative_mse: outcome.relative_mse,
-                loss: outcome.loss,
-            }),
-            // Shapes that the form with feedback has no room for.
-            Err(e) if e.kind() == ErrorKind::Unsupported => DataFree.code(task),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn metric(&self, name: &str) -> Option<[u8; 32]> {
-        self.calibration.fingerprint(name)
-    }
-
-    fn calibration(&self) -> Option<String> {
-        Some(hex(&self.calibration.identity()))
     }
 }

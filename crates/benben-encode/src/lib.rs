@@ -24,7 +24,7 @@ pub mod quantize;
 mod recipe;
 mod report;
 
-pub use coder::{Calibrated, Coded, Coder, DataFree, Task};
+pub use coder::{Coded, Coder, DataFree, Task};
 pub use method::{Codec, Method};
 pub use pack::{GENERATOR, pack, pack_with};
 pub use plan::{Plan, Planned, Treatment};

@@ -6,7 +6,8 @@ use crate::exit;
 use benben::allocate::{Allocation, Effort, Goal, Levels, NetworkTrial, Trial, allocate};
 use benben::calibrate::{About, Calibration, write};
 use benben::llm::{Model, samples};
-use benben::{AtomicFile, Calibrated, Coder, DataFree, Error, ModelSource, Plan, Progress, Result};
+use benben::quantize::Calibrated;
+use benben::{AtomicFile, Coder, DataFree, Error, ModelSource, Plan, Progress, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -34,7 +35,8 @@ pub(crate) fn with_plan<T>(
     let folder = args.levels.as_deref().unwrap_or(temporary.path());
     exit::listen();
     let data = Data::open(path, args, recipe.seed, folder, global)?;
-    let coder = data.coder();
+    let calibrated = data.calibration.as_ref().map(Calibrated);
+    let coder: &dyn Coder = calibrated.as_ref().map_or(&DataFree, |c| c);
     if args.recipe.is_none() {
         recipe.calibration = coder.calibration();
     }
@@ -77,7 +79,7 @@ pub(crate) fn step(bar: &Bar, progress: Progress<'_>) -> ControlFlow<()> {
 
 /// What `--calib` gives.
 struct Data {
-    calibrated: Option<Calibrated>,
+    calibration: Option<Calibration>,
     /// The network, and the text that it is to read.
     text: Option<(Model, String)>,
 }
@@ -96,7 +98,7 @@ impl Data {
             }
         }
         if args.calib.is_empty() {
-            return Ok(Self { calibrated: None, text: None });
+            return Ok(Self { calibration: None, text: None });
         }
         let network = Model::open(path, &benben::store::Options::default())?;
         let calibration = match (calibration, &text) {
@@ -107,14 +109,7 @@ impl Data {
             (None, Some(text)) => Some(collect(&network, text, seed, folder, global)?),
             (None, None) => None,
         };
-        Ok(Self { calibrated: calibration.map(Calibrated::new), text: text.map(|text| (network, text)) })
-    }
-
-    fn coder(&self) -> &dyn Coder {
-        match &self.calibrated {
-            Some(coder) => coder,
-            None => &DataFree,
-        }
+        Ok(Self { calibration, text: text.map(|text| (network, text)) })
     }
 }
 

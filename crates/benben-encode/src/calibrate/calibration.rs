@@ -227,36 +227,6 @@ impl Calibration {
         }
     }
 
-    /// A hash of all that [`layer`](Self::layer) says of the tensor `name`, without reading it; none where it says
-    /// nothing.
-    #[must_use]
-    pub fn fingerprint(&self, name: &str) -> Option<[u8; 32]> {
-        let stage = *self.stage_of.get(name)?;
-        let parts = self.layout.parts().ok()?;
-        let mut hash = blake3::Hasher::new();
-        let rows = Part::Rows(name.to_owned());
-        for (i, (part, ..)) in parts.iter().enumerate() {
-            if *part == Part::Moment(stage) || *part == rows && !self.rows.contains_key(name) {
-                hash.update(&self.hashes[32 * i..32 * (i + 1)]);
-            }
-        }
-        if let Some(rows) = self.rows.get(name) {
-            rows.iter().for_each(|x| _ = hash.update(&x.to_le_bytes()));
-        }
-        (self.counts[stage] > 0).then(|| hash.finalize().into())
-    }
-
-    /// A hash of all statistics.
-    #[must_use]
-    pub fn identity(&self) -> [u8; 32] {
-        let mut hash = blake3::Hasher::new();
-        hash.update(&self.hashes);
-        for name in self.rows.keys() {
-            hash.update(name.as_bytes()).update(&self.fingerprint(name).unwrap_or_default());
-        }
-        hash.finalize().into()
-    }
-
     /// How much each block turns its stream: 1 - cosine, mean over rows.
     ///
     /// # Errors
