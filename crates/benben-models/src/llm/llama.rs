@@ -139,27 +139,6 @@ impl Llama {
         self.weights.product(self.config.output_name(), normed, count, &mut out[start..])
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.is_empty() {
-            return Err(Error::invalid("no tokens: expected one at least"));
-        }
-        if let Some(token) = tokens.iter().find(|t| **t as usize >= self.config.vocabulary) {
-            return Err(Error::invalid(format!(
-                "token {token}, but the vocabulary has {}",
-                self.config.vocabulary
-            )));
-        }
-        if tokens.len() > self.config.context - self.position {
-            return Err(Error::invalid(format!(
-                "{} tokens after {}, but the model's context is {}",
-                tokens.len(),
-                self.position,
-                self.config.context
-            )));
-        }
-        Ok(())
-    }
-
     fn run(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>> {
         let mut out = Vec::new();
         let mut left = tokens.len();
