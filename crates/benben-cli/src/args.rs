@@ -72,11 +72,28 @@ pub(crate) struct RecipeArgs {
     /// Bits per weight that the whole file is to come to, everything counted
     #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset"], allow_negative_numbers = true)]
     pub(crate) bpw: Option<f64>,
-    /// Quantizer of matrices: scalar, pvq, rvq or ternary [default: scalar]
+    /// Size that the pack is to have, 55MB or 700MiB, everything counted: never more, and at most 0.5 % less. Tensors get
+    /// the bits that lose least, by --calib where it is given
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["recipe", "preset", "bpw"], value_parser = crate::memory::size)]
+    pub(crate) size: Option<usize>,
+    /// The smallest pack that loses at most X nats for each token (KL divergence from the original) on the text of --calib
+    #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset", "bpw", "size"], requires = "calib", value_parser = most_loss, allow_negative_numbers = true)]
+    pub(crate) max_loss: Option<f64>,
+    /// Text that is like what the model will read: plans are judged on it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calib: Option<PathBuf>,
+    /// How long to search for a plan, 1 to 9; each step takes about twice as long
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) effort: u8,
+    /// Keep coded levels and measurements in this folder: another size, or an interrupted run, starts from them
+    /// [default: a folder that vanishes]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) levels: Option<PathBuf>,
+    /// Quantizer of matrices: scalar, trellis, pvq, rvq or ternary [default: scalar; trellis with --size and --max-loss]
     #[arg(long, value_name = "CODEC", conflicts_with = "recipe", value_parser = method)]
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
-    /// CODEC is raw, scalar, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
+    /// CODEC is raw, scalar, trellis, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
     #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
     pub(crate) set: Vec<String>,
     /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it
@@ -107,6 +124,11 @@ fn float_dtype(text: &str) -> Result<Dtype, String> {
 fn most_error(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|x| *x >= 0.0);
     number.ok_or_else(|| "expected a number that is 0 or more, for example 1e-3".into())
+}
+
+fn most_loss(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| "expected a number above 0, for example 0.05".into())
 }
 
 fn preset_help() -> String {
@@ -200,6 +222,9 @@ pub(crate) struct Calibrate {
     /// Most chunks
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunks: u32,
+    /// Also keep how much each output row of a layer counts, from a safetensors file with a vector of each layer's name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rows: Option<PathBuf>,
     /// Take chunks from all over the text, chosen by this seed [default: the first ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
@@ -416,6 +441,11 @@ fn recipe_text(path: &std::path::Path) -> benben::Result<String> {
 }
 
 impl RecipeArgs {
+    /// Whether the plan is searched for: a size or a loss is asked for, or bits for each weight with a text.
+    pub(crate) fn searches(&self) -> bool {
+        self.size.is_some() || self.max_loss.is_some() || (self.bpw.is_some() && self.calib.is_some())
+    }
+
     /// The recipe that the flags ask for.
     pub(crate) fn recipe(&self) -> benben::Result<benben::Recipe> {
         let mut recipe = match &self.recipe {
@@ -430,6 +460,17 @@ impl RecipeArgs {
             recipe.default = method;
             if method.codec != Codec::Raw && method.target().is_none() {
                 recipe.default.mse = error;
+            }
+        }
+        if self.searches() {
+            if let Some(method) = self.quantizer.filter(|m| m.target().is_some()) {
+                return Err(benben::Error::invalid(format!(
+                    "--quantizer {method} has a target of its own, what is asked for is another"
+                ))
+                .with_hint(format!("give --quantizer {} alone", method.codec.name())));
+            }
+            if self.quantizer.is_none() {
+                recipe.default.codec = Codec::Trellis;
             }
         }
         if let Some(bits) = self.bpw {

@@ -7,10 +7,12 @@
 
 use benben_decode::{Options, Weights};
 use benben_encode::calibrate::{About, Calibration, Walk, write};
-use benben_format::{ErrorKind, ignore};
+use benben_format::{Dtype, ErrorKind, ignore};
+use benben_io::safetensors::{self, TensorSpec};
 use benben_models::llm::{LanguageModel, LlamaBlocks, Model, Wanted, samples};
 use benben_models::{Network, Overlay, Sample};
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -206,6 +208,25 @@ fn a_file_keeps_everything_and_takes_more() {
         let error = first.set_rows(DOWN, vec![wrong]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     }
+}
+
+#[test]
+fn importances_of_another_file_are_taken_by_name() {
+    let spec = |name: &str, rows| TensorSpec { name: name.into(), dtype: Dtype::F32, shape: vec![rows] };
+    let specs = [spec(DOWN, 256), spec("other", 3), spec(HEAD, 1024)];
+    let mut bytes = Vec::new();
+    let values = |i: usize| Dtype::F32.from_f32(&vec![3.0; specs[i].shape[0] as usize]).map(Cow::Owned);
+    safetensors::write(&mut bytes, &specs, &BTreeMap::new(), values).unwrap();
+    let file = safetensors::SafeTensors::new(Arc::new(bytes)).unwrap();
+    let mut calibration = open(small().to_vec()).unwrap();
+    assert_eq!(calibration.add_rows(&file).unwrap(), 2);
+    for name in [DOWN, HEAD] {
+        assert_eq!(calibration.layer(name).unwrap().unwrap().rows_mean, 3.0);
+    }
+    let mut bytes = Vec::new();
+    safetensors::write(&mut bytes, &specs[1..2], &BTreeMap::new(), |_| values(1)).unwrap();
+    let none = safetensors::SafeTensors::new(Arc::new(bytes)).unwrap();
+    assert_eq!(calibration.add_rows(&none).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]

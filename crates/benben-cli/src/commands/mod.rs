@@ -10,6 +10,7 @@ pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod plan;
+mod planning;
 pub(crate) mod run;
 pub(crate) mod unpack;
 pub(crate) mod verify;
