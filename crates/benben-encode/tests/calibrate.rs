@@ -63,10 +63,10 @@ fn inputs(
     samples: &[Sample],
 ) -> (BTreeMap<usize, Vec<f32>>, Vec<f64>) {
     let mut all: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-    let mut turns = vec![(0.0, 0.0); network.blocks()];
+    let mut turns: Vec<(f64, f64)> = vec![(0.0, 0.0); network.blocks()];
     for sample in samples {
         let mut state = network.begin(weights, sample).unwrap();
-        for block in 0..network.blocks() {
+        for (block, turn) in turns.iter_mut().enumerate() {
             let before = state.stream.clone();
             let mut tap = |stage: usize, input: &[f32]| {
                 all.entry(stage).or_default().extend(input);
@@ -76,8 +76,8 @@ fn inputs(
             let rows = before.chunks(network.width()).zip(state.stream.chunks(network.width()));
             for (x, y) in rows {
                 let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-                turns[block].0 += 1.0 - dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
-                turns[block].1 += 1.0;
+                turn.0 += 1.0 - dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
+                turn.1 += 1.0;
             }
         }
         all.entry(network.stages().len() - 1).or_default().extend(&state.input);
