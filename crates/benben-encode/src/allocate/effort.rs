@@ -40,7 +40,7 @@ impl Effort {
             _ => (4, 32, 96, 150, 64),
         };
         let stages = vec![stage((samples / 8).max(1), (offspring / 4).max(2))];
-        let both_ways = effort >= 4;
+        let both_ways = effort >= 3;
         Self { levels_per_bit, influence_samples, both_ways, samples, generations, offspring, stages }
     }
 }
