@@ -108,6 +108,11 @@ class Evaluator:
         require(math.prod(order_shape) == matrix(shape)[axis], "an order of another length")
         return shape, dtype
 
+    def _sign_transpose(self, node):
+        shape, = self._floats(node.of, "an operand")
+        require(len(shape) == 2, f"a transposed value of shape {list(shape)}")
+        return shape[::-1], self.signature(node.of[0])[1]
+
     def _sign_rotate(self, node):
         shape, = self._floats(node.of, "an operand")
         block = node.params["block"]
@@ -220,6 +225,9 @@ class Evaluator:
         value = self._matrix(node.of[1])
         require(not (order >= value.shape[axis]).any(), "a position past the rows or columns")
         return value.take(order.astype(np.intp), axis=axis).reshape(-1)
+
+    def _value_transpose(self, node):
+        return self._matrix(node.of[0]).T.reshape(-1)
 
     def _value_rotate(self, node):
         value = self._matrix(node.of[0])

@@ -8,7 +8,7 @@ MAX_NODES = 256
 MAX_NESTING = 16
 MAX_CHUNK_ITEMS = 1 << 20
 SYMBOLS, WORDS, BYTES = 0, 1, 16
-INNER = ("sum", "product", "ref", "sparse", "scale", "permute", "rotate")
+INNER = ("sum", "product", "ref", "sparse", "scale", "permute", "transpose", "rotate")
 
 
 def is_uint(value, bits):
@@ -96,6 +96,8 @@ class Node:
         params = self.params
         if self.name in ("sum", "product"):
             good = params is None and operands >= 1
+        elif self.name == "transpose":
+            good = params is None and operands == 1
         elif not isinstance(params, dict):
             good = False
         elif self.name == "ref":

@@ -41,9 +41,11 @@ pub(crate) enum Command {
     Pack(Pack),
     /// Show what packing would do, without packing, and write the recipe
     Plan(Plan),
+    /// Run a language model over text and keep what quantizing needs to know of its layers
+    Calibrate(Calibrate),
     /// Get model files back from a pack
     Unpack(Unpack),
-    /// List what a pack holds, without decoding it
+    /// List what a pack, or a calibration, holds, without decoding it
     Inspect(Inspect),
     /// Check every byte of a pack and decode every tensor
     Verify(Verify),
@@ -70,11 +72,28 @@ pub(crate) struct RecipeArgs {
     /// Bits per weight that the whole file is to come to, everything counted
     #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset"], allow_negative_numbers = true)]
     pub(crate) bpw: Option<f64>,
-    /// Quantizer of matrices: scalar, pvq, rvq or ternary [default: scalar]
+    /// Size that the pack is to have, 55MB or 700MiB, everything counted: never more, and at most 0.5 % less. Tensors get
+    /// the bits that lose least, by --calib where it is given
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["recipe", "preset", "bpw"], value_parser = crate::memory::size)]
+    pub(crate) size: Option<usize>,
+    /// The smallest pack that loses at most X nats for each token (KL divergence from the original) on the text of --calib
+    #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset", "bpw", "size"], requires = "calib", value_parser = most_loss, allow_negative_numbers = true)]
+    pub(crate) max_loss: Option<f64>,
+    /// Text that is like what the model will read: plans are judged on it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calib: Option<PathBuf>,
+    /// How long to search for a plan, 1 to 9; each step takes about twice as long
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) effort: u8,
+    /// Keep coded levels and measurements in this folder: another size, or an interrupted run, starts from them
+    /// [default: a folder that vanishes]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) levels: Option<PathBuf>,
+    /// Quantizer of matrices: scalar, trellis, pvq, rvq or ternary [default: scalar; trellis with --size and --max-loss]
     #[arg(long, value_name = "CODEC", conflicts_with = "recipe", value_parser = method)]
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
-    /// CODEC is raw, scalar, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
+    /// CODEC is raw, scalar, trellis, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
     #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
     pub(crate) set: Vec<String>,
     /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it
@@ -105,6 +124,11 @@ fn float_dtype(text: &str) -> Result<Dtype, String> {
 fn most_error(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|x| *x >= 0.0);
     number.ok_or_else(|| "expected a number that is 0 or more, for example 1e-3".into())
+}
+
+fn most_loss(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| "expected a number above 0, for example 0.05".into())
 }
 
 fn preset_help() -> String {
@@ -178,8 +202,37 @@ pub(crate) struct Unpack {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+#[command(
+    after_help = "The tokens of the text, without special ones, are cut into chunks of exactly --context tokens; each is \
+read from an empty state. The file holds the second moment of the input of every linear layer and serves any number of \
+packs of this model, at any size."
+)]
+pub(crate) struct Calibrate {
+    /// The folder, or pack, of the original model
+    pub(crate) model: PathBuf,
+    /// The text, UTF-8: what the model will be used for, most of all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// The file to write [default: the model's name with .calibration]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Tokens of a chunk
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) context: usize,
+    /// Most chunks
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: u32,
+    /// Take chunks from all over the text, chosen by this seed [default: the first ones]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seed: Option<u64>,
+    /// Replace the output if it exists
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Inspect {
-    /// The pack
+    /// The pack, or a file of `benben calibrate`
     pub(crate) pack: PathBuf,
     /// Only tensors whose name matches, as often as you like
     #[arg(long, short, value_name = "PATTERN")]
@@ -385,6 +438,11 @@ fn recipe_text(path: &std::path::Path) -> benben::Result<String> {
 }
 
 impl RecipeArgs {
+    /// Whether the plan is searched for: a size or a loss is asked for, or bits for each weight with a text.
+    pub(crate) fn searches(&self) -> bool {
+        self.size.is_some() || self.max_loss.is_some() || (self.bpw.is_some() && self.calib.is_some())
+    }
+
     /// The recipe that the flags ask for.
     pub(crate) fn recipe(&self) -> benben::Result<benben::Recipe> {
         let mut recipe = match &self.recipe {
@@ -399,6 +457,17 @@ impl RecipeArgs {
             recipe.default = method;
             if method.codec != Codec::Raw && method.target().is_none() {
                 recipe.default.mse = error;
+            }
+        }
+        if self.searches() {
+            if let Some(method) = self.quantizer.filter(|m| m.target().is_some()) {
+                return Err(benben::Error::invalid(format!(
+                    "--quantizer {method} has a target of its own, what is asked for is another"
+                ))
+                .with_hint(format!("give --quantizer {} alone", method.codec.name())));
+            }
+            if self.quantizer.is_none() {
+                recipe.default.codec = Codec::Trellis;
             }
         }
         if let Some(bits) = self.bpw {

@@ -7,6 +7,24 @@ use std::ops::Range;
 
 pub(crate) type Node = Expr<StoredLeaf>;
 
+/// Columns `wanted` of `source`, which has `columns`, as rows.
+pub(crate) fn transposed<T: Copy + Send + Sync>(
+    source: &[T],
+    columns: usize,
+    wanted: Range<usize>,
+) -> Vec<T> {
+    /// Rows of the value side by side: each cache line of the source is read for all of them.
+    const TOGETHER: usize = 16;
+    let rows: Vec<usize> = wanted.collect();
+    let length = source.len() / columns.max(1);
+    let part = |rows: &[usize]| {
+        let mut out = Vec::with_capacity(rows.len() * length);
+        rows.iter().for_each(|&c| out.extend(source.iter().skip(c).step_by(columns.max(1)).copied()));
+        out
+    };
+    rows.par_chunks(TOGETHER).map(part).collect::<Vec<_>>().concat()
+}
+
 /// Evaluates nodes of one pack.
 #[derive(Clone, Copy)]
 pub(crate) struct Evaluator<'a> {
@@ -85,6 +103,11 @@ impl Evaluator<'_> {
                 let order = self.positions(order, 0..columns, columns)?;
                 let source = self.rows(of, range)?;
                 Ok(source.chunks(columns_of).flat_map(|row| order.iter().map(|&p| row[p])).collect())
+            }
+            Expr::Transpose(of) => {
+                // Columns of what is stored row by row: all of it.
+                let source = self.rows(of, 0..columns)?;
+                Ok(transposed(&source, in_memory(rows)?, in_memory(range.start)?..in_memory(range.end)?))
             }
             Expr::Rotate { seed, block, of } => {
                 let mut out = self.rows(of, range)?;

@@ -44,4 +44,10 @@ pub trait Weights: Send + Sync {
     fn product(&self, name: &str, x: &[f32], vectors: usize, out: &mut [f32]) -> Result<()> {
         self.products(&[name], x, vectors, &mut [out])
     }
+
+    /// Says that `name` is not wanted again soon, so that an implementation that keeps what it has read may let go of
+    /// it. It can still be used; most implementations have a budget of their own and do nothing.
+    fn release(&self, name: &str) {
+        let _ = name;
+    }
 }

@@ -42,7 +42,7 @@ fn positions(order: &[u32]) -> Tree {
 /// A random tree of `m` rows and `n` columns, and its dense value by plain loops in f64.
 fn tree(numbers: &mut Numbers, m: usize, n: usize, depth: usize) -> (Tree, Vec<f64>) {
     let shape = [m as u64, n as u64];
-    let kind = if depth == 0 { 0 } else { numbers.below(9) };
+    let kind = if depth == 0 { 0 } else { numbers.below(10) };
     let below = depth.saturating_sub(1);
     match kind {
         1 => {
@@ -126,6 +126,11 @@ fn tree(numbers: &mut Numbers, m: usize, n: usize, depth: usize) -> (Tree, Vec<f
                 values: Box::new(values),
             };
             (node, dense)
+        }
+        9 => {
+            let (of, x) = tree(numbers, n, m, below);
+            let dense = (0..m * n).map(|i| x[i % n * m + i / n]).collect();
+            (Expr::Transpose(Box::new(of)), dense)
         }
         8 => {
             let (operand, x) = tree(numbers, m, n, below);
@@ -284,6 +289,7 @@ fn operands_that_do_not_fit_are_refused() {
         (Expr::Permute { axis: 2, order: Box::new(positions(&[0, 1])), of: Box::new(six()) }, "axis"),
         (Expr::Permute { axis: 0, order: two(), of: Box::new(six()) }, "u32"),
         (Expr::Rotate { seed: 0, block: 2, of: Box::new(six()) }, "power of two"),
+        (Expr::Transpose(two()), "two dimensions"),
         (Expr::Sparse { shape: vec![2, 3], group: [0, 1], mask: two(), values: two() }, "tile"),
     ];
     for (expr, word) in wrong {

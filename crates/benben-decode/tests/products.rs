@@ -96,12 +96,15 @@ proptest! {
         (rows, columns) in (1u64..80, 1u64..150),
         vectors in 1usize..17,
         loud in 1.0f32..300.0,
+        turned: bool,
         seed: u64,
     ) {
         let mut number = numbers(seed);
         let mut values: Vec<f32> = (0..rows * columns).map(|_| number() + number() * number()).collect();
         values[(rows * columns / 2) as usize] *= loud;
-        let Ok(expr) = encode(kind, &values, &[rows, columns], bits) else { return Ok(()) };
+        let stored = if turned { [columns, rows] } else { [rows, columns] };
+        let Ok(expr) = encode(kind, &values, &stored, bits) else { return Ok(()) };
+        let expr = if turned { Expr::Transpose(Box::new(expr)) } else { expr };
         let pack = pack_of(expr, &[rows, columns]);
         let tensor = pack.tensor("t").unwrap();
         let values = tensor.to_f32().unwrap();

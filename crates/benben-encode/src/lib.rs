@@ -13,17 +13,22 @@
 //! ```
 #![allow(clippy::cast_possible_truncation, reason = "predictions are rounded to whole bytes")]
 
+pub mod allocate;
+pub mod calibrate;
+mod coder;
 mod method;
 mod order;
 mod pack;
 mod plan;
+pub mod quantize;
 mod recipe;
 #[cfg(feature = "recover")]
 pub mod recover;
 mod report;
 
+pub use coder::{Coded, Coder, DataFree, Task};
 pub use method::{Codec, Method};
-pub use pack::{GENERATOR, pack};
+pub use pack::{GENERATOR, pack, pack_with};
 pub use plan::{Plan, Planned, Treatment};
 pub use recipe::{PRESETS, Preset, Recipe, Rule};
 pub use report::{PackReport, TensorReport};

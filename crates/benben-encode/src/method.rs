@@ -216,7 +216,7 @@ fn leaf((leaf, fit): (EncodedLeaf, Fit)) -> Result<(Expr<EncodedLeaf>, Fit)> {
 }
 
 /// The largest power of two up to 4096 that divides the columns; none where rotation would mix nothing.
-fn rotation_block(shape: &[u64]) -> Result<Option<u32>> {
+pub(crate) fn rotation_block(shape: &[u64]) -> Result<Option<u32>> {
     let columns = matrix(shape)?.1;
     let block = 1u32 << columns.trailing_zeros().min(12);
     Ok((columns > 0 && block > 1).then_some(block))

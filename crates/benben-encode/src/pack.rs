@@ -1,11 +1,13 @@
 //! The pass over a model: reads a tensor, rewrites it as an expression, writes it, forgets it.
 
+use crate::coder::{Coder, DataFree, Task};
 use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
 use benben_format::{
-    Dtype, EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, hex, in_memory, layout,
+    Dtype, EncodedLeaf, Error, Expr, Observer, Origin, Progress, Result, Writer, element_count, hex,
+    in_memory, layout,
 };
 use benben_io::{ModelSource, TensorInfo};
 use std::collections::HashMap;
@@ -30,6 +32,21 @@ pub fn pack(
     out: impl Write + Seek,
     observer: &mut Observer<'_>,
 ) -> Result<PackReport> {
+    pack_with(model, plan, &DataFree, out, observer)
+}
+
+/// As [`pack`], with tensors coded by `coder`: with statistics of calibration data, or from levels that are there.
+///
+/// # Errors
+/// As [`pack`]; InvalidArgument where the recipe was made with other statistics than the coder has.
+pub fn pack_with(
+    model: &dyn ModelSource,
+    plan: &Plan,
+    coder: &dyn Coder,
+    out: impl Write + Seek,
+    observer: &mut Observer<'_>,
+) -> Result<PackReport> {
+    same_calibration(plan.recipe.calibration.as_deref(), coder.calibration().as_deref())?;
     let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
     writer.recipe(&plan.recipe.to_toml()?);
@@ -37,7 +54,7 @@ pub fn pack(
         writer.file(file.name(), file_leaf(&file.read()?)?)?;
     }
     let budget = Budget::new(plan, &writer)?;
-    let mut packer = Packer { plan, writer, budget, seen: HashMap::new(), tensors: Vec::new() };
+    let mut packer = Packer { plan, coder, writer, budget, seen: HashMap::new(), tensors: Vec::new() };
     let total = plan.weights();
     let mut done = 0;
     for (i, planned) in plan.tensors.iter().enumerate() {
@@ -75,11 +92,28 @@ fn front_index(plan: &Plan) -> u64 {
     if room as f64 <= plan.predicted_bytes as f64 * FRONT_INDEX_SHARE { room } else { 0 }
 }
 
+/// The values of a tensor, or why they are kept as they are.
+pub(crate) fn quantizable(info: &TensorInfo, bytes: &[u8]) -> Result<std::result::Result<Vec<f32>, String>> {
+    let mut values = vec![0f32; in_memory(element_count(&info.shape)?)?];
+    info.dtype.to_f32(bytes, &mut values)?;
+    let strange = values.iter().filter(|x| !x.is_finite()).count();
+    if strange > 0 {
+        return Ok(Err(format!("kept lossless: {strange} values are not finite")));
+    }
+    // Such as masks hold: quantized, some would be rounded up to infinities.
+    let most = if info.dtype == Dtype::F16 { 0.5 * 65504.0 } else { MOST };
+    if values.iter().any(|x| x.abs() >= most) {
+        return Ok(Err(format!("kept lossless: values of {most:.1e} or more")));
+    }
+    Ok(Ok(values))
+}
+
 /// Values from 2^112 on are not quantized: squares and sums on the way would leave f32.
 const MOST: f32 = (1u128 << 112) as f32;
 
 struct Packer<'a, W> {
     plan: &'a Plan,
+    coder: &'a dyn Coder,
     writer: Writer<W>,
     budget: Budget,
     /// Name of the first tensor with these bytes, shape, dtype and treatment.
@@ -131,20 +165,53 @@ impl<W: Write + Seek> Packer<'_, W> {
                 (method, Target::BitsPerWeight(self.budget.share(index, self.plan, &self.writer)?))
             }
         };
-        let elements = self.plan.tensors[index].elements;
-        let mut values = vec![0f32; in_memory(elements)?];
-        info.dtype.to_f32(bytes, &mut values)?;
-        let strange = values.iter().filter(|x| !x.is_finite()).count();
-        if strange > 0 {
-            return lossless(info, bytes, Some(format!("kept lossless: {strange} values are not finite")));
+        match quantizable(info, bytes)? {
+            Ok(values) => self.quantize(&method, &values, info, target),
+            Err(note) => lossless(info, bytes, Some(note)),
         }
-        // Such as masks hold: quantized, some would be rounded up to infinities.
-        let most = if info.dtype == Dtype::F16 { 0.5 * 65504.0 } else { MOST };
-        if values.iter().any(|x| x.abs() >= most) {
-            let note = format!("kept lossless: values of {most:.1e} or more");
-            return lossless(info, bytes, Some(note));
-        }
-        quantize(&method, &values, info, target, self.plan.recipe.seed)
+    }
+
+    fn quantize(
+        &self,
+        method: &Method,
+        values: &[f32],
+        info: &TensorInfo,
+        target: Target,
+    ) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
+        let (name, shape, seed) = (&info.name, &info.shape, self.plan.recipe.seed);
+        let coded = self.coder.code(&Task { name, shape, values, method, target, seed })?;
+        let fit = Fit { bits_per_weight: coded.bits_per_weight, relative_mse: coded.relative_mse };
+        let note = match target {
+            Target::RelativeMse(y) if fit.relative_mse > y * 1.01 => {
+                Some(format!("asked for relative error {y:.1e}, reached {:.1e}", fit.relative_mse))
+            }
+            Target::BitsPerWeight(b) if (fit.bits_per_weight / b - 1.0).abs() > 0.05 => {
+                Some(format!("asked for {b:.2} bits per weight, reached {:.2}", fit.bits_per_weight))
+            }
+            _ => None,
+        };
+        Ok((coded.expr, fit, note))
+    }
+}
+
+/// The bytes of a pack depend on the statistics that its tensors were coded with: others would not make the same pack.
+fn same_calibration(recipe: Option<&str>, coder: Option<&str>) -> Result<()> {
+    let short = |name: &str| name.chars().take(16).collect::<String>();
+    match (recipe, coder) {
+        (Some(recipe), None) => Err(Error::invalid(format!(
+            "the recipe was made with calibration {}, none is given",
+            short(recipe)
+        ))
+        .with_hint("give --calib with the text or the calibration file that made the recipe")),
+        (Some(recipe), Some(coder)) if recipe != coder => Err(Error::invalid(format!(
+            "the recipe was made with calibration {}, found {}",
+            short(recipe),
+            short(coder)
+        ))
+        .with_hint("give --calib with the same text or file and the same --effort")),
+        (None, Some(_)) => Err(Error::invalid("the recipe was made without calibration, one is given")
+            .with_hint("leave out --calib, or make a recipe with it by `benben plan`")),
+        _ => Ok(()),
     }
 }
 
@@ -157,29 +224,9 @@ fn lossless(
     Ok((Expr::Leaf(leaf), Fit { bits_per_weight: 0.0, relative_mse: 0.0 }, note))
 }
 
-fn quantize(
-    method: &Method,
-    values: &[f32],
-    info: &TensorInfo,
-    target: Target,
-    seed: u64,
-) -> Result<(Expr<EncodedLeaf>, Fit, Option<String>)> {
-    let (expr, fit) = method.encode(values, &info.shape, target, seed)?;
-    let note = match target {
-        Target::RelativeMse(y) if fit.relative_mse > y * 1.01 => {
-            Some(format!("asked for relative error {y:.1e}, reached {:.1e}", fit.relative_mse))
-        }
-        Target::BitsPerWeight(b) if (fit.bits_per_weight / b - 1.0).abs() > 0.05 => {
-            Some(format!("asked for {b:.2} bits per weight, reached {:.2}", fit.bits_per_weight))
-        }
-        _ => None,
-    };
-    Ok((expr, fit, note))
-}
-
 /// What tensors that share one expression have in common. A rule may ask for more of one tensor than of its twin:
 /// so the method belongs to it.
-fn identity(info: &TensorInfo, method: &str, bytes: &[u8]) -> blake3::Hash {
+pub(crate) fn identity(info: &TensorInfo, method: &str, bytes: &[u8]) -> blake3::Hash {
     let mut hash = blake3::Hasher::new();
     hash.update(format!("{} {:?} {method} ", info.dtype, info.shape).as_bytes());
     hash.update(bytes);

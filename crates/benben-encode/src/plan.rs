@@ -46,6 +46,9 @@ pub struct Planned {
     pub predicted_bytes: u64,
     /// Expected squared error relative to the squared norm.
     pub predicted_relative_mse: f64,
+    /// What the tensor is expected to add to the loss of the network, in nats for each token, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_loss: Option<f64>,
 }
 
 /// What packing a model will do.
@@ -63,6 +66,31 @@ pub struct Plan {
     pub predicted_bits_per_weight: f64,
     /// Bytes of the weights in the source.
     pub source_bytes: u64,
+    /// Expected loss of the network against the source, in nats for each token, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_loss: Option<f64>,
+    /// Most bytes that packing is expected to hold at once, pages of the source included.
+    pub predicted_peak_memory: u64,
+    /// Time that packing is expected to take on one core like those that the codecs were measured on, in seconds.
+    pub predicted_seconds: f64,
+}
+
+/// What packing holds besides the largest tensor: program, threads, tables.
+const BASE_MEMORY: u64 = 40 << 20;
+/// Bytes that the encoders hold for each weight of a tensor: its values, integers, symbols, and the trial of another
+/// step (370 MB for the 28.3 M weights of SmolLM2's embedding).
+const MEMORY_FOR_WEIGHT: u64 = 10;
+
+/// Weights that one core codes in a second, in millions: SmolLM2-135M, everything counted. Ternary, pvq and rvq depend on
+/// their parameters; these are their usual ones.
+fn speed(codec: Codec) -> f64 {
+    1e6 * match codec {
+        Codec::Raw => 200.0,
+        Codec::Scalar => 30.0,
+        Codec::Trellis => 10.0,
+        Codec::Pvq | Codec::Ternary => 5.0,
+        Codec::Rvq => 1.0,
+    }
 }
 
 /// Bytes of a tensor's entry in the directory, compressed; what MiniLM and the demo model come to.
@@ -115,6 +143,7 @@ impl Plan {
                 treatment,
                 predicted_bytes: 0,
                 predicted_relative_mse: 0.0,
+                predicted_loss: None,
             });
         }
         if let Some(i) = matched.iter().position(|m| !m) {
@@ -132,8 +161,12 @@ impl Plan {
             predicted_bytes: 0,
             predicted_bits_per_weight: 0.0,
             source_bytes: model.total_bytes(),
+            predicted_loss: None,
+            predicted_peak_memory: 0,
+            predicted_seconds: 0.0,
         };
         plan.predict()?;
+        plan.predict_effort();
         Ok(plan)
     }
 
@@ -191,6 +224,28 @@ impl Plan {
         self.predicted_bytes = fixed + tensors;
         self.predicted_bits_per_weight = self.predicted_bytes as f64 * 8.0 / self.weights().max(1) as f64;
         Ok(())
+    }
+}
+
+impl Plan {
+    /// Memory and time, by tensors and codecs.
+    fn predict_effort(&mut self) {
+        let held = |t: &Planned| {
+            t.source_bytes.saturating_add(match t.treatment {
+                Treatment::Lossless => t.source_bytes,
+                _ => t.elements.saturating_mul(MEMORY_FOR_WEIGHT),
+            })
+        };
+        let most = self.tensors.iter().map(held).max().unwrap_or(0);
+        self.predicted_peak_memory = BASE_MEMORY.saturating_add(most);
+        let seconds = |t: &Planned| {
+            let codec = match t.treatment {
+                Treatment::Lossless => Codec::Raw,
+                Treatment::Quantize(method, _) | Treatment::Share(method) => method.codec,
+            };
+            t.elements as f64 / speed(codec)
+        };
+        self.predicted_seconds = self.tensors.iter().map(seconds).sum();
     }
 }
 

@@ -55,6 +55,10 @@ pub struct Recipe {
     /// Seed of everything random.
     #[serde(default)]
     pub seed: u64,
+    /// Name of the calibration whose statistics the tensors are coded with, in hexadecimal; none: from their values
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
     /// Tensors of floats with at least this many elements and two dimensions are quantized; others are stored
     /// losslessly unless a rule names them.
     #[serde(default = "usual_least")]
@@ -82,7 +86,14 @@ impl Recipe {
                 .with_hint(format!("known: {}", known.join(", ")))
         })?;
         let default = Method { mse: preset.mse, ..Method::new(preset.codec) };
-        Ok(Self { bits_per_weight: None, seed: 0, least_elements: usual_least(), default, rules: Vec::new() })
+        Ok(Self {
+            bits_per_weight: None,
+            seed: 0,
+            calibration: None,
+            least_elements: usual_least(),
+            default,
+            rules: Vec::new(),
+        })
     }
 
     /// A recipe written as TOML.

@@ -353,7 +353,7 @@ fn expr_to_wire(expr: &Expr<StoredLeaf>) -> WireNode {
     let node = inner(expr.node(), of);
     match expr {
         Expr::Leaf(leaf) => leaf_to_wire(leaf),
-        Expr::Sum(_) | Expr::Product(_) => node,
+        Expr::Sum(_) | Expr::Product(_) | Expr::Transpose(_) => node,
         Expr::Ref { tensor, shape, dtype } => WireNode {
             shape: Some(shape.clone()),
             dtype: Some(dtype.to_string()),
@@ -403,7 +403,8 @@ fn expr_from_wire(mut wire: WireNode) -> Result<Expr<StoredLeaf>> {
         let operand = if count == expected { operands.next() } else { None };
         operand.map(Box::new).ok_or_else(|| wrong(&format!("expected {expected} operands, found {count}")))
     };
-    if matches!(wire.node.as_str(), "sum" | "product") && (count == 0 || !wire.params.is_null()) {
+    if matches!(wire.node.as_str(), "sum" | "product" | "transpose") && (count == 0 || !wire.params.is_null())
+    {
         return Err(wrong(&format!("takes operands and no params, found {count} and {:?}", wire.params)));
     }
     if wire.node == "ref" && count != 0 {
@@ -434,6 +435,7 @@ fn expr_from_wire(mut wire: WireNode) -> Result<Expr<StoredLeaf>> {
         "permute" => {
             Expr::Permute { axis: params::<PermuteParams>(&wire)?.axis, order: next(2)?, of: next(2)? }
         }
+        "transpose" => Expr::Transpose(next(1)?),
         "rotate" => {
             let RotateParams { seed, block } = params(&wire)?;
             Expr::Rotate { seed, block, of: next(1)? }
@@ -509,6 +511,7 @@ mod tests {
         let leaf = StoredLeaf { spec, segment: 1, first_chunk: 9 };
         let expr = Expr::Sum(vec![
             Expr::Leaf(leaf.clone()),
+            Expr::Transpose(Box::new(Expr::Leaf(leaf.clone()))),
             Expr::Rotate { seed: 1, block: 4, of: Box::new(Expr::Leaf(leaf)) },
         ]);
         let origin = Origin { dtype: "F16".into(), bytes: 5, relative_mse: Some(0.1) };

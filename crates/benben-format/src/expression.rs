@@ -53,6 +53,8 @@ pub enum Expr<L> {
         /// What is permuted.
         of: Box<Self>,
     },
+    /// Rows as columns and columns as rows, of a value of two dimensions.
+    Transpose(Box<Self>),
     /// Inverse of a randomized Hadamard transform of each row, blocks of `block` columns:
     /// `value = signs * H(of) / sqrt(block)`.
     Rotate {
@@ -172,6 +174,7 @@ impl<L> Expr<L> {
             Self::Sparse { .. } => "sparse",
             Self::Scale { .. } => "scale",
             Self::Permute { .. } => "permute",
+            Self::Transpose(_) => "transpose",
             Self::Rotate { .. } => "rotate",
             Self::Unknown { node, .. } => node,
         }
@@ -187,7 +190,7 @@ impl<L> Expr<L> {
                 rows.as_deref().into_iter().chain(columns.as_deref()).chain([&**of]).collect()
             }
             Self::Permute { order, of, .. } => vec![order, of],
-            Self::Rotate { of, .. } => vec![of],
+            Self::Transpose(of) | Self::Rotate { of, .. } => vec![of],
             Self::Unknown { operands, .. } => operands.iter().collect(),
         }
     }
@@ -241,6 +244,7 @@ impl<L> Expr<L> {
             Self::Permute { axis, order, of } => {
                 Expr::Permute { axis, order: boxed(*order, f)?, of: boxed(*of, f)? }
             }
+            Self::Transpose(of) => Expr::Transpose(boxed(*of, f)?),
             Self::Rotate { seed, block, of } => Expr::Rotate { seed, block, of: boxed(*of, f)? },
             Self::Unknown { node, version, ancillary, operands } => {
                 Expr::Unknown { node, version, ancillary, operands: list(operands)? }
@@ -323,6 +327,17 @@ impl<L: HasSpec> Expr<L> {
                     )));
                 }
                 self.expect("positions", expected, element_count(&order.shape)?)?;
+                value
+            }
+            Self::Transpose(turned) => {
+                let mut value = self.float(of(turned)?)?;
+                if value.shape.len() != 2 {
+                    return Err(Error::corruption(format!(
+                        "transpose: expected two dimensions, found shape {:?}",
+                        value.shape
+                    )));
+                }
+                value.shape.reverse();
                 value
             }
             Self::Rotate { block, of: rotated, .. } => {

@@ -4,5 +4,10 @@
 //! This crate knows the graph of each family; it does not need burn.
 
 pub mod llm;
+mod network;
+mod overlay;
+
+pub use network::{Network, Sample, Stage, State};
+pub use overlay::Overlay;
 
 pub use benben_format::{Error, ErrorKind, Result};

@@ -13,8 +13,10 @@
 //! | to | use |
 //! |---|---|
 //! | make a pack | [`pack_file`], or [`Plan`] and [`pack`] for progress and any sink |
+//! | make a pack of a size, or of a loss | [`allocate`] |
 //! | read tensors, whole or by rows | [`open`], [`Pack`], [`Tensor`] |
 //! | get model files back | [`unpack`] |
+//! | learn what a model's layers see, for quantizing | [`calibrate`] |
 //! | measure what was lost | [`compare()`] |
 //! | see inside | [`Contents`] |
 //! | use tensors of a pack within a budget of memory | [`LayerStore`] |
@@ -34,9 +36,10 @@ pub use benben_decode::{
     Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
 pub use benben_encode::{
-    Codec, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe, Rule, TensorReport,
-    Treatment, pack,
+    Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe,
+    Rule, Task, TensorReport, Treatment, pack, pack_with,
 };
+pub use benben_encode::{allocate, calibrate};
 pub use benben_format::open as open_bytes;
 pub use benben_format::{
     AtomicFile, Dtype, Error, ErrorKind, Limits, Observer, Progress, ReadAt, Result, Source, hex, ignore,

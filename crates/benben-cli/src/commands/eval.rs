@@ -43,7 +43,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Eval, global: &Global) -> Result<Exit> {
-    let text = text(&args.data)?;
+    let text = super::text(&args.data)?;
     let model = args.model_args.open(&args.model)?;
     let reference = args.reference.as_deref().map(|path| args.model_args.open_reference(path)).transpose()?;
     let protocol = Protocol {
@@ -119,14 +119,6 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<Exit> {
         report.show()?;
     }
     Ok(Exit::Ok)
-}
-
-fn text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::invalid(format!("{} is no UTF-8 text", path.display())),
-        std::io::ErrorKind::NotFound => Error::invalid(format!("{}: there is no such file", path.display())),
-        _ => Error::from(e).context(path.display()),
-    })
 }
 
 impl About {

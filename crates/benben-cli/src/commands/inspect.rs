@@ -7,6 +7,9 @@ use crate::exit::Exit;
 use benben::{Contents, Result};
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<Exit> {
+    if let Some(calibration) = super::calibrate::open(&args.pack)? {
+        return super::calibrate::list(&calibration, args, global);
+    }
     let pack = benben::open(&args.pack)?;
     let patterns = Patterns::new(&args.tensor)?;
     let mut contents = Contents::new(&pack);

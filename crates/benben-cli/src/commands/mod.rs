@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -9,6 +10,7 @@ pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod plan;
+mod planning;
 pub(crate) mod run;
 pub(crate) mod unpack;
 pub(crate) mod verify;
@@ -16,6 +18,23 @@ pub(crate) mod verify;
 use benben::{Error, ModelSource, Result, TensorInfo};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The text of the file at `path`.
+fn text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::InvalidData => Error::invalid(format!("{} is no UTF-8 text", path.display())),
+        std::io::ErrorKind::NotFound => Error::invalid(format!("{}: there is no such file", path.display())),
+        _ => Error::from(e).context(path.display()),
+    })
+}
+
+/// `model.safetensors` and `model/` with `extension`, in the folder that the program runs in.
+fn beside(source: &Path, extension: &str) -> PathBuf {
+    let absolute = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
+    let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
+    Path::new(name.unwrap_or("model".as_ref())).with_added_extension(extension)
+}
 
 /// Globs over tensor names; none stands for everything.
 struct Patterns(Vec<globset::GlobMatcher>);

@@ -1,45 +1,65 @@
 //! `benben pack`
 
+use super::planning::with_plan;
 use crate::args::{Global, Pack};
 use crate::draw::{self, Align, Bar, Table, say};
-use crate::exit::Exit;
-use benben::{Error, PackReport, Plan, Result, open_model};
+use crate::exit::{self, Exit};
+use benben::allocate::Allocation;
+use benben::{Coder, Error, ModelSource, PackReport, Plan, Progress, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
 pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
     let model = open_model(&args.source)?;
     let model = super::without_files(model, args.no_files);
-    let plan = Plan::new(&*model, &args.recipe.recipe()?)?;
+    with_plan(&args.source, &*model, &args.recipe, global, &mut |plan, coder, found| {
+        packed(args, global, &*model, plan, coder, found)
+    })
+}
+
+fn packed(
+    args: &Pack,
+    global: &Global,
+    model: &dyn ModelSource,
+    plan: &Plan,
+    coder: &dyn Coder,
+    found: Option<&Allocation>,
+) -> Result<Exit> {
     if args.dry_run {
-        super::plan::show(&plan, global)?;
+        super::plan::show(plan, found, global)?;
         return Ok(Exit::Ok);
     }
-    let output = args.output.clone().unwrap_or_else(|| default_output(&args.source));
+    // A pack's bytes are those that its recipe gives, whatever was predicted on the way to it.
+    let settled = found.map(|f| Plan::new(model, &f.recipe)).transpose()?;
+    let plan = settled.as_ref().unwrap_or(plan);
+    let output = args.output.clone().unwrap_or_else(|| super::beside(&args.source, "benben"));
     if output == Path::new("-") {
-        return to_stdout(&*model, &plan, global);
+        return to_stdout(model, plan, coder, global);
     }
     keep_the_source(&args.source, &output)?;
     let mut file = benben::AtomicFile::create(&output, args.force)?;
     let started = Instant::now();
     let bar = Bar::new("packing", global);
-    let report = benben::pack(&*model, &plan, &mut file, &mut |p| bar.show(p))?;
+    let report = benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     drop(bar);
     file.commit()?;
     if global.json {
         draw::json(&report)?;
     } else if !global.quiet {
+        if let Some(found) = found {
+            super::plan::show_search(found)?;
+        }
         show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
     Ok(Exit::Ok)
 }
 
-/// `model.safetensors` and `model/` become `model.benben`, in the folder that the program runs in.
-fn default_output(source: &Path) -> PathBuf {
-    let absolute = source.canonicalize().unwrap_or_else(|_| source.to_path_buf());
-    let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
-    Path::new(name.unwrap_or("model".as_ref())).with_added_extension("benben")
+/// Draws, and stops where Ctrl-C was pressed in a command that listens for it.
+fn step(bar: &Bar, progress: Progress<'_>) -> ControlFlow<()> {
+    let _ = bar.show(progress);
+    if exit::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Refuses an output that is a part of the source: not even --force means that.
@@ -53,7 +73,7 @@ fn keep_the_source(source: &Path, output: &Path) -> Result<()> {
         .with_hint("give another name with -o"))
 }
 
-fn to_stdout(model: &dyn benben::ModelSource, plan: &Plan, global: &Global) -> Result<Exit> {
+fn to_stdout(model: &dyn ModelSource, plan: &Plan, coder: &dyn Coder, global: &Global) -> Result<Exit> {
     if std::io::stdout().is_terminal() {
         return Err(Error::invalid("a pack is binary: it is not written to a terminal")
             .with_hint("redirect stdout, or give -o FILE"));
@@ -63,7 +83,7 @@ fn to_stdout(model: &dyn benben::ModelSource, plan: &Plan, global: &Global) -> R
     }
     let mut file = tempfile::tempfile()?;
     let bar = Bar::new("packing", global);
-    benben::pack(model, plan, &mut file, &mut |p| bar.show(p))?;
+    benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     file.rewind()?;
     let mut out = std::io::stdout().lock();
     let sent = std::io::copy(&mut file, &mut out).and_then(|_| out.flush());

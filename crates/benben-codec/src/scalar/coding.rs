@@ -93,14 +93,14 @@ impl Coding {
     }
 
     /// Bits of k + 128 by each table, times lambda.
-    fn bits(&self) -> Numbers {
+    pub(super) fn bits(&self, lambda: f32) -> Numbers {
         let mut bits = quantize::numbers(0.0);
         for (bits, counts) in bits.chunks_mut(ROW).zip(&self.counts) {
             let total = counts.iter().sum::<u64>() as f32;
             for (symbol, &count) in counts.iter().enumerate() {
                 let own = if count > 0 { (total / count as f32).log2().min(RARE) } else { RARE };
                 if let Some(bits) = bits.get_mut((unzigzag(symbol as u32) + 128) as usize) {
-                    *bits = LAMBDA * own;
+                    *bits = lambda * own;
                 }
             }
         }
@@ -109,7 +109,7 @@ impl Coding {
 
     /// Where from k on the cost of k + 1 is less.
     fn thresholds(&self) -> Numbers {
-        let bits = self.bits();
+        let bits = self.bits(LAMBDA);
         let mut thresholds = quantize::numbers(0.5);
         for (thresholds, bits) in thresholds.chunks_mut(ROW).zip(bits.chunks(ROW)).take(self.counts.len()) {
             for (i, pair) in bits.windows(2).enumerate() {
@@ -134,7 +134,7 @@ impl Coding {
         } else if tensor.importance.is_empty() {
             By::Thresholds(self.thresholds())
         } else {
-            let mut costs = Costs { levels: [0.0; ROW], bits: self.bits() };
+            let mut costs = Costs { levels: [0.0; ROW], bits: self.bits(LAMBDA) };
             (-128..128).zip(&mut costs.levels).for_each(|(k, level)| *level = self.level(k));
             By::Costs(Box::new(costs))
         };

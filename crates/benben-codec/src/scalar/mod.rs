@@ -35,6 +35,7 @@
 //! # Ok::<(), benben_format::Error>(())
 //! ```
 
+mod chosen;
 mod coding;
 mod decode;
 mod encode;
@@ -44,6 +45,7 @@ mod quantize;
 mod survey;
 mod tensor;
 
+pub use chosen::{Chooser, Part};
 pub use decode::decode;
 pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;

@@ -100,6 +100,11 @@ impl Cells {
         usize::from(self.runs.class_of(run) / self.count)
     }
 
+    /// What classes of columns add to the class of row `row` in [`Cells::fill`].
+    pub(super) fn of_row(&self, row: u64, of: &[u8; MAX_CLASSES]) -> u8 {
+        of[self.row((row / self.runs.rows) as usize)] * self.count
+    }
+
     /// Group of each run, by the group of each class of rows.
     pub(super) fn row_groups(&self, of: &[u8; MAX_CLASSES]) -> Vec<u8> {
         (0..self.runs.class.len()).map(|run| of[self.row(run)]).collect()

@@ -41,6 +41,18 @@ pub fn encode(values: &[f32], shape: &[u64], settings: &Settings<'_>) -> Result<
 }
 
 fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) -> Result<EncodedLeaf> {
+    leaf(weights.cells, shape, coding, symbols, CHUNK_ITEMS, &weights.exceptions(coding.step))
+}
+
+/// The leaf of `symbols` in chunks of `chunk_items`.
+pub(super) fn leaf(
+    cells: &Cells,
+    shape: &[u64],
+    coding: &Coding,
+    symbols: &[u8],
+    chunk_items: u32,
+    exceptions: &[(u64, f32)],
+) -> Result<EncodedLeaf> {
     let Coding { form, step, shifts, plan } = coding;
     let tables = entropy::fit_tables(&plan.counts);
     let mut side = SideWriter::new();
@@ -49,7 +61,6 @@ fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) 
         shifts.iter().for_each(|s| side.u8(s.cast_unsigned()));
     }
     side.tables(&tables)?;
-    let cells = weights.cells;
     let tables_of_class = form.trellis().tables() * usize::from(cells.count());
     let classes = match tables.len() / tables_of_class {
         1 => Vec::new(),
@@ -73,7 +84,7 @@ fn write(weights: &Weights<'_>, shape: &[u64], coding: &Coding, symbols: &[u8]) 
         columns: Columns { of: cells.columns(), count: cells.count() },
         trellis: form.trellis(),
     };
-    push(&mut leaf, entropy::encode_symbols(symbols, &model, CHUNK_ITEMS)?);
-    exceptions::push(&mut leaf, &weights.exceptions(*step));
+    push(&mut leaf, entropy::encode_symbols(symbols, &model, chunk_items)?);
+    exceptions::push(&mut leaf, exceptions);
     Ok(leaf)
 }

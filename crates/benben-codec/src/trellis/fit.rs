@@ -28,14 +28,19 @@ const FORMS_BELOW: f64 = 2.3;
 
 /// Which codebooks, and which tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Form {
-    pub(super) zero: bool,
-    pub(super) states: bool,
+pub struct Form {
+    /// Whether both codebooks have 0.
+    pub zero: bool,
+    /// Whether each state has tables, or each codebook.
+    pub states: bool,
 }
 
 impl Form {
+    /// What is as good as any above 2.3 bits.
+    pub const USUAL: Self = Self { zero: false, states: false };
+
     const ALL: [Self; 4] = [
-        Self { zero: false, states: false },
+        Self::USUAL,
         Self { zero: false, states: true },
         Self { zero: true, states: false },
         Self { zero: true, states: true },
@@ -47,7 +52,8 @@ impl Form {
 
     /// Lambda in steps^2 for each bit. The slope of the operational curve at the end of the iteration, 2 ln 2 D with
     /// D of 0.28 or 0.21 steps^2; the optimum is flat, 10 % more or less cost 0.003 dB.
-    pub(super) fn lambda(self) -> f32 {
+    #[must_use]
+    pub fn lambda(self) -> f32 {
         if self.zero { 0.29 } else { 0.38 }
     }
 }
@@ -166,22 +172,8 @@ impl<'a> Weights<'a> {
                 let mut survey = Survey::empty(trellis);
                 let mut classes = vec![0; range.len()];
                 self.cells.fill(range, &identity(), &mut classes);
-                survey.items = 2 * range.len() as u64;
-                for (&v, class) in self.values[range.clone()].iter().zip(classes) {
-                    let x = v / step;
-                    let x = if out_of_reach(x) { 0.0 } else { x };
-                    let even = (x / 2.0).round_ties_even() as i32;
-                    let odd = match form.zero {
-                        true if x.abs() < 0.5 => 0,
-                        true => ((x.abs() + 1.0) / 2.0).round_ties_even().copysign(x) as i32,
-                        false => ((x - 1.0) / 2.0).round_ties_even() as i32,
-                    };
-                    for t in 0..trellis.tables() {
-                        let k = if t & 1 == 0 { even } else { odd };
-                        let table = usize::from(class) * trellis.tables() + t;
-                        survey.counts[table][usize::from(super::codebook::zigzag(k))] += 1;
-                    }
-                }
+                let x = self.values[range.clone()].iter().map(|v| v / step);
+                survey.guess(trellis, form.zero, x, &classes);
                 survey
             })
             .collect();
@@ -198,7 +190,7 @@ impl<'a> Weights<'a> {
             zero: form.zero,
             states: form.states,
             levels: shifts.levels(form.zero),
-            bits: plan.lengths(*form),
+            bits: plan.lengths(*form, form.lambda()),
         };
         let part = |survey: &mut Survey, range: &Range<usize>| {
             let values = &self.values[range.clone()];
@@ -263,14 +255,24 @@ impl<'a> Weights<'a> {
         if bits > FORMS_BELOW {
             return Ok((dial, coding));
         }
-        // All forms at the same slope of the curve: the least error + lambda * bits wins.
-        let segments_of_forms = self.sample(size / 2);
         let slope = f64::from(coding.form.lambda()) * dial.exp2();
+        let best = self.best_form(slope, size / 2);
+        match best {
+            Some((own, form)) if form != coding.form => {
+                let (dial, coding, _) = self.turn(own, form, &segments)?;
+                Ok((dial, coding))
+            }
+            _ => Ok((dial, coding)),
+        }
+    }
+
+    /// The form of the least error + slope * bits on a sample, and the dial at which it has that slope.
+    pub(super) fn best_form(&self, slope: f64, sample: usize) -> Option<(f64, Form)> {
+        let segments = self.sample(sample);
         let mut best: Option<(f64, f64, Form)> = None;
         for form in Form::ALL {
             let own = (slope / f64::from(form.lambda())).log2();
-            let rough = self.rough(form, self.step(own), &segments_of_forms);
-            let (coding, survey) = self.settle(rough, &segments_of_forms, 2);
+            let (coding, survey) = self.settle(self.rough(form, self.step(own), &segments), &segments, 2);
             let scale = self.values.len() as f64 / survey.items.max(1) as f64;
             let error = survey.error(&coding.shifts).1 * scale * f64::from(coding.step).powi(2);
             // Eight tables are decoded from a larger cache than two: they must save a thousandth.
@@ -279,13 +281,7 @@ impl<'a> Weights<'a> {
                 best = Some((cost, own, form));
             }
         }
-        match best {
-            Some((_, own, form)) if form != coding.form => {
-                let (dial, coding, _) = self.turn(own, form, &segments)?;
-                Ok((dial, coding))
-            }
-            _ => Ok((dial, coding)),
-        }
+        best.map(|b| (b.1, b.2))
     }
 
     /// Turns the step to the goal on `segments`.
@@ -359,7 +355,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-fn identity() -> [u8; MAX_CLASSES] {
+pub(super) fn identity() -> [u8; MAX_CLASSES] {
     std::array::from_fn(|i| i as u8)
 }
 

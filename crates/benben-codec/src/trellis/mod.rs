@@ -34,6 +34,7 @@
 //! ```
 
 mod cells;
+mod chosen;
 mod codebook;
 mod decode;
 mod encode;
@@ -42,9 +43,11 @@ mod plan;
 mod survey;
 mod viterbi;
 
+pub use chosen::{Chooser, Part};
 pub use decode::decode;
 pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;
+pub use fit::Form;
 
 use crate::{Importance, Target, entropy::Trellis};
 use serde::{Deserialize, Serialize};

@@ -78,7 +78,7 @@ impl Plan {
     }
 
     /// lambda * bits of each k + 128 by group and class of the column, and by table.
-    pub(super) fn lengths(&self, form: Form) -> Box<Bits> {
+    pub(super) fn lengths(&self, form: Form, lambda: f32) -> Box<Bits> {
         let mut lengths = Box::new([[[0f32; 256]; 8]; MAX_CLASSES]);
         for (costs, counts) in lengths.iter_mut().zip(self.counts.chunks(form.trellis().tables())) {
             for (costs, counts) in costs.iter_mut().zip(counts) {
@@ -86,7 +86,7 @@ impl Plan {
                 for (symbol, &count) in counts.iter().enumerate() {
                     let bits = (total / (count as f32 + 0.02)).log2().min(RARE);
                     let k = super::codebook::unzigzag(symbol as u8);
-                    costs[(k + 128) as usize] = form.lambda() * bits;
+                    costs[(k + 128) as usize] = lambda * bits;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What a pass through the trellis found: symbols by class and table, error, the means of the levels.
 
 use super::MAX_CLASSES;
-use super::codebook::{MAX_SHIFTS, REACH, SHIFT_UNIT, Shifts, place, unzigzag};
+use super::codebook::{MAX_SHIFTS, REACH, SHIFT_UNIT, Shifts, place, unzigzag, zigzag};
 use super::viterbi::LANES;
 use crate::entropy::Trellis;
 
@@ -75,6 +75,31 @@ impl Survey {
                 level.weight += weight;
                 level.weighted += weight * outwards;
             }
+        }
+    }
+
+    /// Adds the first guess of what symbols cost: each weight, in steps, on the nearest place of each codebook.
+    pub(super) fn guess(
+        &mut self,
+        trellis: Trellis,
+        zero: bool,
+        x: impl Iterator<Item = f32>,
+        classes: &[u8],
+    ) {
+        for (x, &class) in x.zip(classes) {
+            let x = if x.abs() > REACH { 0.0 } else { x };
+            let even = (x / 2.0).round_ties_even() as i32;
+            let odd = match zero {
+                true if x.abs() < 0.5 => 0,
+                true => ((x.abs() + 1.0) / 2.0).round_ties_even().copysign(x) as i32,
+                false => ((x - 1.0) / 2.0).round_ties_even() as i32,
+            };
+            for t in 0..trellis.tables() {
+                let k = if t & 1 == 0 { even } else { odd };
+                let table = usize::from(class) * trellis.tables() + t;
+                self.counts[table][usize::from(zigzag(k))] += 1;
+            }
+            self.items += 2;
         }
     }
 

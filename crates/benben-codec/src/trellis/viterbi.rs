@@ -39,35 +39,62 @@ pub(super) type Bits = [[[f32; 256]; 8]; MAX_CLASSES];
 /// `i mod 32`, and all lanes start in state 0. `weights` multiply the squared errors (empty: all 1). `classes` are
 /// the classes of the elements.
 pub(super) fn search(costs: &Costs, x: &[f32], weights: &[f32], classes: &[u8], symbols: &mut [u8]) {
+    continued(costs, x, weights, classes, symbols, &mut [0; LANES]);
+}
+
+/// [`search`] of the next elements of `L` lanes, whose first belongs to lane 0, from the states in which `states` has
+/// them; these become the states after the last element of each.
+pub(super) fn continued<const L: usize>(
+    costs: &Costs,
+    x: &[f32],
+    weights: &[f32],
+    classes: &[u8],
+    symbols: &mut [u8],
+    states: &mut [u8; L],
+) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
         if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx2") {
             // SAFETY: the features that the function is compiled for have been detected.
-            return unsafe { wide::avx512(costs, x, weights, classes, symbols) };
+            return unsafe { wide::avx512(costs, x, weights, classes, symbols, states) };
         }
     }
-    portable(costs, x, weights, classes, symbols);
+    portable(costs, x, weights, classes, symbols, states);
 }
 
-/// [`search`] compiled for AVX-512: the same operations on each lane, on wider registers.
+/// [`continued`] compiled for AVX-512: the same operations on each lane, on wider registers.
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use super::{Costs, portable};
 
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn avx512(costs: &Costs, x: &[f32], weights: &[f32], classes: &[u8], symbols: &mut [u8]) {
-        portable(costs, x, weights, classes, symbols);
+    pub(super) fn avx512<const L: usize>(
+        costs: &Costs,
+        x: &[f32],
+        weights: &[f32],
+        classes: &[u8],
+        symbols: &mut [u8],
+        states: &mut [u8; L],
+    ) {
+        portable(costs, x, weights, classes, symbols, states);
     }
 }
 
 #[inline(always)]
-fn portable(costs: &Costs, x: &[f32], weights: &[f32], classes: &[u8], symbols: &mut [u8]) {
+fn portable<const L: usize>(
+    costs: &Costs,
+    x: &[f32],
+    weights: &[f32],
+    classes: &[u8],
+    symbols: &mut [u8],
+    states: &mut [u8; L],
+) {
     match (costs.states, costs.zero) {
-        (false, false) => run::<false, false>(costs, x, weights, classes, symbols),
-        (false, true) => run::<false, true>(costs, x, weights, classes, symbols),
-        (true, false) => run::<true, false>(costs, x, weights, classes, symbols),
-        (true, true) => run::<true, true>(costs, x, weights, classes, symbols),
+        (false, false) => run::<false, false, L>(costs, x, weights, classes, symbols, states),
+        (false, true) => run::<false, true, L>(costs, x, weights, classes, symbols, states),
+        (true, false) => run::<true, false, L>(costs, x, weights, classes, symbols, states),
+        (true, true) => run::<true, true, L>(costs, x, weights, classes, symbols, states),
     }
 }
 
@@ -106,39 +133,47 @@ fn index(k: i32) -> usize {
 }
 
 /// Of one step: the lesser cost of the two candidates of each branch, and which of them it is.
-struct Branches {
-    cost: [[[f32; LANES]; 2]; 8],
-    other: [[[u32; LANES]; 2]; 8],
+struct Branches<const L: usize> {
+    cost: [[[f32; L]; 2]; 8],
+    other: [[[u32; L]; 2]; 8],
 }
 
 #[inline(always)]
-fn run<const STATES: bool, const ZERO: bool>(
+fn run<const STATES: bool, const ZERO: bool, const L: usize>(
     costs: &Costs,
     x: &[f32],
     weights: &[f32],
     classes: &[u8],
     symbols: &mut [u8],
+    states: &mut [u8; L],
 ) {
-    let steps = x.len().div_ceil(LANES);
+    let steps = x.len().div_ceil(L);
     let bits = costs.bits.as_flattened().as_flattened();
     let Ok(bits) = <&[f32; MAX_CLASSES * 8 * 256]>::try_from(bits) else { return };
     // Bit s: which way led to state s; bit 8 + s: which candidate of that branch.
-    let mut survivors = vec![[0u16; LANES]; steps];
-    let mut total = [[1e30f32; LANES]; 8];
-    total[0] = [0.0; LANES];
-    let mut branches = Branches { cost: [[[0.0; LANES]; 2]; 8], other: [[[0; LANES]; 2]; 8] };
-    let parts = x.chunks(LANES).zip(classes.chunks(LANES)).zip(&mut survivors).enumerate();
+    let mut survivors = vec![[0u16; L]; steps];
+    let mut total = [[1e30f32; L]; 8];
+    for (lane, &state) in states.iter().enumerate() {
+        total[usize::from(state & 7)][lane] = 0.0;
+    }
+    let mut branches = Branches { cost: [[[0.0; L]; 2]; 8], other: [[[0; L]; 2]; 8] };
+    let parts = x.chunks(L).zip(classes.chunks(L)).zip(&mut survivors).enumerate();
     for (step, ((x, classes), survivors)) in parts {
-        let mut own = [0f32; LANES];
+        let mut own = [0f32; L];
         own[..x.len()].copy_from_slice(x);
-        let mut weight = [1f32; LANES];
-        if let Some(w) = weights.get(step * LANES..step * LANES + x.len()) {
+        let mut weight = [1f32; L];
+        if let Some(w) = weights.get(step * L..step * L + x.len()) {
             weight[..w.len()].copy_from_slice(w);
         }
-        let mut first = [0; LANES];
+        let mut first = [0; L];
         first.iter_mut().zip(classes).for_each(|(f, &c)| *f = usize::from(c) * 8 * 256);
-        weigh::<STATES, ZERO>(&costs.levels, bits, &first, &own, &weight, &mut branches);
-        total = join::<STATES>(&total, &branches, survivors);
+        weigh::<STATES, ZERO, L>(&costs.levels, bits, &first, &own, &weight, &mut branches);
+        let mut next = join::<STATES, L>(&total, &branches, survivors);
+        // Lanes that the last, shorter step leaves out stay where they are.
+        for lane in x.len()..L {
+            (0..8).for_each(|state| next[state][lane] = total[state][lane]);
+        }
+        total = next;
         if step % REBASE == 0 {
             let base = total[0];
             for total in &mut total {
@@ -146,48 +181,48 @@ fn run<const STATES: bool, const ZERO: bool>(
             }
         }
     }
-    trace::<ZERO>(&total, &survivors, x, symbols);
+    trace::<ZERO, L>(&total, &survivors, x, symbols, states);
 }
 
 /// Costs of the branches out of each state (of each codebook).
 #[inline(always)]
-fn weigh<const STATES: bool, const ZERO: bool>(
+fn weigh<const STATES: bool, const ZERO: bool, const L: usize>(
     levels: &[[f32; 256]; 2],
     bits: &[f32; MAX_CLASSES * 8 * 256],
-    first: &[usize; LANES],
-    x: &[f32; LANES],
-    weight: &[f32; LANES],
-    branches: &mut Branches,
+    first: &[usize; L],
+    x: &[f32; L],
+    weight: &[f32; L],
+    branches: &mut Branches<L>,
 ) {
     for subset in 0..4 {
         let (union, parity) = (subset >> 1, subset & 1);
-        let mut k = [[0i32; LANES]; 2];
-        for lane in 0..LANES {
+        let mut k = [[0i32; L]; 2];
+        for lane in 0..L {
             let [nearest, inner] = candidates::<ZERO>(subset, x[lane]);
             (k[0][lane], k[1][lane]) = (nearest, inner);
         }
-        let mut error = [[0f32; LANES]; 2];
-        for lane in 0..LANES {
+        let mut error = [[0f32; L]; 2];
+        for lane in 0..L {
             error[0][lane] = levels[union][index(k[0][lane])];
             error[1][lane] = levels[union][index(k[1][lane])];
         }
         for error in &mut error {
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let d = x[lane] - error[lane];
                 error[lane] = weight[lane] * (d * d);
             }
         }
         let mut state = union;
         while state < if STATES { 8 } else { 2 } {
-            let mut rate = [[0f32; LANES]; 2];
-            for lane in 0..LANES {
+            let mut rate = [[0f32; L]; 2];
+            for lane in 0..L {
                 // The mask says that the index is in the array, which it is for every class.
                 let at = first[lane] + state * 256;
                 rate[0][lane] = bits[(at + index(k[0][lane])) & (bits.len() - 1)];
                 rate[1][lane] = bits[(at + index(k[1][lane])) & (bits.len() - 1)];
             }
             let (cost, other) = (&mut branches.cost[state][parity], &mut branches.other[state][parity]);
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let (nearest, inner) = (error[0][lane] + rate[0][lane], error[1][lane] + rate[1][lane]);
                 cost[lane] = if inner < nearest { inner } else { nearest };
                 other[lane] = u32::from(inner < nearest);
@@ -199,20 +234,20 @@ fn weigh<const STATES: bool, const ZERO: bool>(
 
 /// The cheaper of the two ways into each state.
 #[inline(always)]
-fn join<const STATES: bool>(
-    total: &[[f32; LANES]; 8],
-    branches: &Branches,
-    survivors: &mut [u16; LANES],
-) -> [[f32; LANES]; 8] {
-    let mut next = [[0f32; LANES]; 8];
-    let mut bits = [0u32; LANES];
+fn join<const STATES: bool, const L: usize>(
+    total: &[[f32; L]; 8],
+    branches: &Branches<L>,
+    survivors: &mut [u16; L],
+) -> [[f32; L]; 8] {
+    let mut next = [[0f32; L]; 8];
+    let mut bits = [0u32; L];
     for (state, next) in next.iter_mut().enumerate() {
         let from = [state >> 1, (state >> 1) + 4];
         let branch = from.map(|s| (if STATES { s } else { s & 1 }, (state & 1) ^ flip(s)));
         let [cost_a, cost_b] = branch.map(|(s, parity)| &branches.cost[s][parity]);
         let [other_a, other_b] = branch.map(|(s, parity)| &branches.other[s][parity]);
         let [total_a, total_b] = from.map(|s| &total[s]);
-        for lane in 0..LANES {
+        for lane in 0..L {
             let (a, b) = (total_a[lane] + cost_a[lane], total_b[lane] + cost_b[lane]);
             let second = b < a;
             next[lane] = if second { b } else { a };
@@ -226,30 +261,29 @@ fn join<const STATES: bool>(
 
 /// From the best last state of each lane back to the symbols.
 #[inline(always)]
-fn trace<const ZERO: bool>(
-    total: &[[f32; LANES]; 8],
-    survivors: &[[u16; LANES]],
+fn trace<const ZERO: bool, const L: usize>(
+    total: &[[f32; L]; 8],
+    survivors: &[[u16; L]],
     x: &[f32],
     symbols: &mut [u8],
+    ends: &mut [u8; L],
 ) {
-    let mut states = [0usize; LANES];
-    for (lane, best) in states.iter_mut().enumerate() {
+    let mut states = [0usize; L];
+    for (lane, (best, end)) in states.iter_mut().zip(ends).enumerate() {
         for state in 1..8 {
             if total[state][lane] < total[*best][lane] {
                 *best = state;
             }
         }
+        *end = *best as u8;
     }
-    let parts = symbols.chunks_mut(LANES).zip(x.chunks(LANES)).zip(survivors);
+    let parts = symbols.chunks_mut(L).zip(x.chunks(L)).zip(survivors);
     for ((symbols, x), survivors) in parts.rev() {
-        // Lanes that the last, shorter step leaves out end one step earlier: their survivors are those of x = 0.
-        for (lane, state) in states.iter_mut().enumerate() {
+        for (lane, ((state, symbol), &x)) in states.iter_mut().zip(symbols).zip(x).enumerate() {
             let bits = usize::from(survivors[lane]);
             let before = (*state >> 1) + 4 * (bits >> *state & 1);
-            if let (Some(symbol), Some(&x)) = (symbols.get_mut(lane), x.get(lane)) {
-                let subset = 2 * (before & 1) + ((*state & 1) ^ flip(before));
-                *symbol = zigzag(candidates::<ZERO>(subset, x)[bits >> (8 + *state) & 1]);
-            }
+            let subset = 2 * (before & 1) + ((*state & 1) ^ flip(before));
+            *symbol = zigzag(candidates::<ZERO>(subset, x)[bits >> (8 + *state) & 1]);
             *state = before;
         }
     }
@@ -342,8 +376,24 @@ mod tests {
             for weights in [&weights[..], &[]] {
                 let mut twins = [vec![0; x.len()], vec![0; x.len()]];
                 search(&costs, &x, weights, &classes, &mut twins[0]);
-                portable(&costs, &x, weights, &classes, &mut twins[1]);
+                portable(&costs, &x, weights, &classes, &mut twins[1], &mut [0; LANES]);
                 assert!(twins[0] == twins[1], "{states} {zero}");
+                // Half of the lanes by themselves, in two goes.
+                let half =
+                    |v: &[f32]| v.chunks(LANES).flat_map(|c| c.iter().take(16)).copied().collect::<Vec<_>>();
+                let of =
+                    |v: &[u8]| v.chunks(LANES).flat_map(|c| c.iter().take(16)).copied().collect::<Vec<_>>();
+                let (x, weights, classes, whole) = (half(&x), half(weights), of(&classes), of(&twins[0]));
+                let mut symbols = vec![0; x.len()];
+                let mut at = [0u8; 16];
+                continued(&costs, &x, &weights, &classes, &mut symbols, &mut at);
+                assert!(symbols == whole, "{states} {zero}");
+                let mut found = [0u32; 16];
+                symbols
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &s)| found[i % 16] = Trellis::next(found[i % 16], s));
+                assert_eq!(found.map(|s| s as u8), at);
             }
         }
     }

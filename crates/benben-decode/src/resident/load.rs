@@ -131,6 +131,7 @@ impl Loader<'_> {
                 let order = self.evaluator.positions(order, 0..columns as u64, columns as u64)?;
                 Ok(Node::PermuteColumns { order, of: one(of)? })
             }
+            Expr::Transpose(of) => self.transposed(of, node, [rows, columns]),
             Expr::Rotate { seed, block, of } => {
                 Ok(Node::Rotate { seed: *seed, block: *block as usize, of: one(of)? })
             }
@@ -173,6 +174,42 @@ impl Loader<'_> {
                     panels.push_integers(&integers, &lattice, &lattice.exceptions[from..to], wanted.start);
                 }
             }
+        }
+        Ok(Node::Panels(panels))
+    }
+
+    /// The integers of a lattice turned round before they are packed; of anything else the values.
+    fn transposed(&self, of: &evaluate::Node, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
+        let [rows, columns] = shape;
+        let Expr::Leaf(leaf) = of else { return self.values(node, shape) };
+        let source = self.evaluator.reader.leaf(leaf);
+        if !fits(rows, columns) || !matches!(Plan::of(source.spec())?, Plan::Lattice { .. }) {
+            return self.values(node, shape);
+        }
+        let Some(mut lattice) = Lattice::of(&source)? else { return self.values(node, shape) };
+        // Rows of the leaf are columns here, and each touches every group: all integers at once, in two bytes each.
+        let mut stored: Vec<i16> = Vec::with_capacity(rows * columns);
+        for range in blocks(columns, rows) {
+            let mut integers = vec![0.0; range.len() * rows];
+            lattice::integers(
+                &source,
+                (range.start * rows) as u64..(range.end * rows) as u64,
+                &mut integers,
+            )?;
+            #[allow(clippy::cast_possible_truncation, reason = "ten bits")]
+            stored.extend(integers.iter().map(|&q| q as i16));
+        }
+        let (m, n) = (rows as u64, columns as u64);
+        lattice.exceptions.iter_mut().for_each(|e| e.0 = e.0 % m * n + e.0 / m);
+        lattice.exceptions.sort_unstable_by_key(|e| e.0);
+        let mut panels = Panels::new(rows, columns, Some(&lattice));
+        for range in blocks(rows, columns) {
+            let first = (range.start * columns) as u64;
+            let integers = evaluate::transposed(&stored, rows, range.clone());
+            let integers: Vec<f32> = integers.into_iter().map(f32::from).collect();
+            let from = lattice.exceptions.partition_point(|e| e.0 < first);
+            let to = lattice.exceptions.partition_point(|e| e.0 < (range.end * columns) as u64);
+            panels.push_integers(&integers, &lattice, &lattice.exceptions[from..to], first);
         }
         Ok(Node::Panels(panels))
     }
@@ -248,6 +285,15 @@ impl Loader<'_> {
                 all(&[of])?.saturating_add((rows.saturating_add(columns)).saturating_mul(4))
             }
             Expr::Permute { of, .. } => all(&[of])?.saturating_add(rows.max(columns).saturating_mul(8)),
+            Expr::Transpose(of) => match (&**of, form) {
+                (Expr::Leaf(leaf), Form::Codes) if fits(rows, columns) => match Plan::of(&leaf.spec)? {
+                    Plan::Lattice { reach, exceptions } => {
+                        panel_bytes(rows, columns, Some((reach, exceptions)), 1)
+                    }
+                    _ => values(),
+                },
+                _ => values(),
+            },
             Expr::Rotate { of, .. } => all(&[of])?,
             Expr::Unknown { .. } => match node.stands_for() {
                 Some(operand) => all(&[operand])?,

@@ -135,6 +135,6 @@ fn scatters(expr: &Expr<StoredLeaf>) -> bool {
         Expr::Sum(terms) => terms.iter().any(scatters),
         Expr::Product(factors) => factors.first().is_some_and(scatters),
         Expr::Scale { of, .. } | Expr::Rotate { of, .. } => scatters(of),
-        Expr::Ref { .. } | Expr::Sparse { .. } | Expr::Unknown { .. } => true,
+        Expr::Transpose(_) | Expr::Ref { .. } | Expr::Sparse { .. } | Expr::Unknown { .. } => true,
     }
 }

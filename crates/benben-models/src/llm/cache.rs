@@ -23,8 +23,9 @@ struct Pages {
 }
 
 impl KvCache {
-    pub(super) fn new(config: &LlamaConfig) -> Self {
-        let layers = std::iter::repeat_with(Pages::default).take(config.layers).collect();
+    /// Room for so many `layers` of a network of `config`'s shape.
+    pub(super) fn new(config: &LlamaConfig, layers: usize) -> Self {
+        let layers = std::iter::repeat_with(Pages::default).take(layers).collect();
         Self { layers, key_value_heads: config.key_value_heads, head_dim: config.head_dim }
     }
 

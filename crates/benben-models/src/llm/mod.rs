@@ -1,5 +1,6 @@
 //! Language models.
 
+mod blocks;
 mod cache;
 mod chat;
 mod config;
@@ -13,9 +14,12 @@ mod llama;
 mod model;
 mod rope;
 mod sample;
+mod scratch;
+mod skeleton;
 mod source;
 mod tokenizer;
 
+pub use blocks::{LlamaBlocks, samples};
 pub use chat::{ChatTemplate, Message};
 pub use config::{EMBEDDING, FINAL_NORM, LlamaConfig, OUTPUT};
 pub use evaluate::{Against, Chunk, Distance, Estimate, Protocol, Score, distance, evaluate, perplexity};

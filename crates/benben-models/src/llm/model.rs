@@ -1,5 +1,6 @@
 //! A language model as it lies on the disk: a pack, or a Hugging Face folder.
 
+use super::blocks::LlamaBlocks;
 use super::chat::ChatTemplate;
 use super::config::LlamaConfig;
 use super::llama::Llama;
@@ -117,6 +118,14 @@ impl Model {
     /// As [`Llama::new`].
     pub fn network(&self) -> Result<Llama> {
         Llama::new(self.config.clone(), self.weights())
+    }
+
+    /// The network as a chain of blocks, for calibration.
+    ///
+    /// # Errors
+    /// As [`LlamaBlocks::new`].
+    pub fn blocks(&self) -> Result<LlamaBlocks> {
+        LlamaBlocks::new(self.config.clone(), &*self.weights())
     }
 
     /// Bytes of weights and files that were read so far.

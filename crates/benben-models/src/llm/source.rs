@@ -85,4 +85,8 @@ impl Weights for SourceWeights {
         let matrices: Vec<&Resident> = held.iter().map(|m| &**m).collect();
         Resident::products(&matrices, x, vectors, out)
     }
+
+    fn release(&self, name: &str) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
 }

@@ -167,6 +167,7 @@ fn nodes_pack() -> Result<Vec<u8>> {
         ),
         ("rotate", f, &[3, 96], rotate(0x0123_4567_89ab_cdef, 32, node(&[3, 96], 16)?)),
         ("rotate-whole", f, &[2, 128], rotate(7, 128, node(&[2, 128], 17)?)),
+        ("transpose", f, &[4, 6], Expr::Transpose(Box::new(node(&[6, 4], 24)?))),
         ("ancillary", f, &[4, 6], hint),
         ("nested", Dtype::BF16, &[4, 6], all_nodes),
     ];

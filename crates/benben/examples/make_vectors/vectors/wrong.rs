@@ -221,6 +221,7 @@ fn nodes() -> Result<Vec<MustFail>> {
     };
     let scale = Expr::Scale { rows: Some(Box::new(f(&[4])?)), columns: None, of: Box::new(f(&[4, 4])?) };
     let rotate = four(Expr::Rotate { seed: 1, block: 4, of: Box::new(f(&[4, 4])?) })?;
+    let transpose = four(Expr::Transpose(Box::new(f(&[4, 4])?)))?;
     let critical =
         Expr::Unknown { node: "train".into(), version: 1, ancillary: true, operands: vec![f(&[4, 4])?] };
     let rows = Value::Array(vec![2.into(), 3.into()]);
@@ -285,6 +286,12 @@ fn nodes() -> Result<Vec<MustFail>> {
             CORRUPTION,
             "more factors than rows",
             edited(four(scale)?, &["of", "1"], "shape", shape(&[2, 8]))?,
+        ),
+        read(
+            "transpose-dimensions",
+            CORRUPTION,
+            "a value of three dimensions",
+            edited(transpose, &["of", "0"], "shape", shape(&[4, 2, 2]))?,
         ),
         read(
             "rotate-block",

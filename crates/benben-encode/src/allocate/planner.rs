@@ -1,0 +1,265 @@
+//! From a goal to a plan: which levels are coded, what they are worth, and which are taken.
+//!
+//! 1. Levels around the bits that are left for each weight are coded; more where a plan ends at the edge of them.
+//! 2. One tensor after the other is replaced by a level, and the loss of the network measured: its *influence*. The loss
+//!    of other levels follows in proportion to what the coder made small, which holds while errors are small.
+//! 3. The dynamic programme takes the best plan, were losses to add up; evolution goes on from it with the network itself.
+//! 4. What is left of the bytes goes to single tensors in levels between those of the grid.
+//!
+//! Sizes are not predicted: levels are packed as they will be, into nothing, and the bytes counted.
+
+use super::dynamic::Choice;
+use super::effort::Effort;
+use super::levels::Levels;
+use super::offer::Offer;
+use super::trial::Trial;
+use super::unit::Unit;
+use crate::coder::Coder;
+use crate::plan::{Plan, Treatment};
+use crate::recipe::Recipe;
+use benben_format::{Error, Observer, Progress, Result};
+use benben_io::ModelSource;
+
+/// Rounds of coding more levels where a plan ends at the edge.
+const ROUNDS: usize = 24;
+
+/// What a plan is to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// The least loss in a pack of at most these bytes, everything counted.
+    Bytes(u64),
+    /// The fewest bytes with at most this loss, in nats for each token.
+    Loss(f64),
+}
+
+/// A plan, and what it was chosen by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allocation {
+    /// The recipe that packs it: one rule for each tensor.
+    pub recipe: Recipe,
+    /// The plan of that recipe, its predictions those of the levels.
+    pub plan: Plan,
+    /// Bytes of the pack.
+    pub bytes: u64,
+    /// Loss over all samples; none where nothing was measured.
+    pub loss: Option<f64>,
+    /// Loss of one level for all tensors, in no more bytes.
+    pub uniform_loss: Option<f64>,
+    /// Loss of the plan that is best where losses add up.
+    pub programme_loss: Option<f64>,
+    /// Samples that were run in the search.
+    pub evaluations: usize,
+}
+
+/// Finds the plan that meets `goal`. Tensors that `recipe` gives a target of their own, or keeps lossless, stay as it
+/// says; all others are planned, in the methods that it names. Without a `trial` the squared error relative to the
+/// weights is made small, all weights alike.
+///
+/// # Errors
+/// InvalidArgument where the goal is out of reach or nothing is left to plan; Interrupted where `observer` says so;
+/// otherwise as coding and running.
+pub fn allocate(
+    model: &dyn ModelSource,
+    recipe: &Recipe,
+    goal: Goal,
+    effort: &Effort,
+    levels: &Levels<'_>,
+    trial: Option<&mut dyn Trial>,
+    observer: &mut Observer<'_>,
+) -> Result<Allocation> {
+    let mut planner = Planner::new(model, recipe, goal, effort, levels, trial, observer)?;
+    planner.begin()?;
+    match goal {
+        Goal::Bytes(bytes) => planner.meet_bytes(bytes),
+        Goal::Loss(loss) => planner.meet_loss(loss),
+    }
+}
+
+/// Picks a choice for each unit.
+type Solver<'a> = dyn Fn(&[Vec<Choice>]) -> Result<Vec<usize>> + 'a;
+
+pub(super) struct Planner<'a, 't, 'o> {
+    pub(super) model: &'a dyn ModelSource,
+    /// What is asked for: rules, default method, seed.
+    pub(super) recipe: Recipe,
+    pub(super) effort: &'a Effort,
+    pub(super) levels: &'a Levels<'a>,
+    pub(super) trial: Option<&'a mut (dyn Trial + 't)>,
+    pub(super) observer: &'a mut Observer<'o>,
+    pub(super) units: Vec<Unit>,
+    /// Loss of each unit is this times that of its level.
+    pub(super) influence: Vec<f64>,
+    /// Steps of the grid that all units start from.
+    pub(super) middle: u32,
+}
+
+impl<'a, 't, 'o> Planner<'a, 't, 'o> {
+    fn new(
+        model: &'a dyn ModelSource,
+        recipe: &Recipe,
+        goal: Goal,
+        effort: &'a Effort,
+        levels: &'a Levels<'a>,
+        trial: Option<&'a mut (dyn Trial + 't)>,
+        observer: &'a mut Observer<'o>,
+    ) -> Result<Self> {
+        if matches!(goal, Goal::Loss(_)) && trial.is_none() {
+            return Err(Error::invalid("a loss can be met only where it can be measured")
+                .with_hint("give --calib with a text"));
+        }
+        let weights: u64 = model.tensors().iter().map(|t| t.shape.iter().product::<u64>()).sum();
+        let whole = match goal {
+            Goal::Bytes(bytes) => bytes as f64 * 8.0 / weights.max(1) as f64,
+            Goal::Loss(_) => 4.0,
+        };
+        let mut recipe = recipe.clone();
+        recipe.bits_per_weight = Some(whole.clamp(1e-3, 32.0));
+        (recipe.default.bpw, recipe.default.mse) = (None, None);
+        recipe.calibration = levels.calibration();
+        let plan = Plan::new(model, &recipe)?;
+        let units = Unit::gather(model, &plan)?;
+        if units.is_empty() {
+            return Err(Error::invalid(
+                "no tensor is left to plan: all are lossless or have a target of their own",
+            )
+            .with_hint("leave out --set, or plan more with --set PATTERN=trellis"));
+        }
+        // What a tensor that shares the target is given, by the plan's own prediction.
+        let shared = plan.tensors.iter().find(|t| matches!(t.treatment, Treatment::Share(_)));
+        let bits = shared.map_or(whole, |t| t.predicted_bytes as f64 * 8.0 / t.elements.max(1) as f64);
+        let middle = (bits * f64::from(effort.levels_per_bit)).round().clamp(1.0, 48.0) as u32;
+        let influence = units.iter().map(|u| u.elements as f64).collect();
+        Ok(Self { model, recipe, effort, levels, trial, observer, units, influence, middle })
+    }
+
+    /// The first levels, and the influence of every unit.
+    fn begin(&mut self) -> Result<()> {
+        for unit in 0..self.units.len() {
+            for steps in [self.middle, self.middle + 1, self.middle.saturating_sub(1)] {
+                self.code(unit, steps, "coding")?;
+            }
+            if self.units[unit].levels.is_empty() {
+                let bits = self.bits(self.middle);
+                return Err(Error::invalid(format!("no level is near {bits:.2} bits for each weight"))
+                    .with_hint("ask for another size"));
+            }
+        }
+        if self.effort.influence_samples > 0 && self.trial.is_some() {
+            self.measure()?;
+        }
+        Ok(())
+    }
+
+    fn bits(&self, steps: u32) -> f64 {
+        f64::from(steps) / f64::from(self.effort.levels_per_bit)
+    }
+
+    /// Codes a level; false where there is none of so many bits.
+    fn code(&mut self, unit: usize, steps: u32, verb: &str) -> Result<bool> {
+        let bits = self.bits(steps);
+        if !Unit::offers(bits) {
+            return Ok(false);
+        }
+        if !self.units[unit].levels.contains_key(&steps) {
+            let item = format!("{verb} {}", self.units[unit].names[0]);
+            let total = self.units.len() as u64;
+            self.show(&item, unit as u64, total)?;
+            let level = self.units[unit].code(self.model, self.levels, bits, self.recipe.seed)?;
+            self.units[unit].levels.insert(steps, level);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn show(&mut self, item: &str, done: u64, total: u64) -> Result<()> {
+        let stop = (self.observer)(Progress { item, done, total }).is_break();
+        if stop { Err(Error::interrupted()) } else { Ok(()) }
+    }
+
+    /// Replaces one unit at a time by its level in the middle.
+    fn measure(&mut self) -> Result<()> {
+        let Some(trial) = self.trial.take() else { return Ok(()) };
+        let outcome = self.measure_with(&mut *trial);
+        self.trial = Some(trial);
+        outcome
+    }
+
+    fn measure_with(&mut self, trial: &mut dyn Trial) -> Result<()> {
+        let samples: Vec<usize> = (0..self.effort.influence_samples.min(trial.samples())).collect();
+        for i in 0..self.units.len() {
+            let total = self.units.len() as u64;
+            self.show(&format!("measuring {}", self.units[i].names[0]), i as u64, total)?;
+            let unit = &self.units[i];
+            let near = |steps: &&u32| steps.abs_diff(self.middle);
+            let Some(steps) = unit.levels.keys().min_by_key(near) else { continue };
+            let level = &unit.levels[steps];
+            let what = format!("{}:{}:{}", trial.name(), samples.len(), level.key);
+            let loss = match self.levels.measured(&what) {
+                Some(loss) => loss,
+                None => {
+                    let loss = trial.loss(&[(&unit.names, level)], &samples)?;
+                    self.levels.keep(&what, loss)?;
+                    loss
+                }
+            };
+            // What breaks the network is worth every byte; what does not show is worth a little, by its size.
+            let loss = if loss.is_finite() { loss.max(1e-12 * unit.elements as f64) } else { 1e6 };
+            self.influence[i] = loss / level.loss.max(1e-12);
+        }
+        Ok(())
+    }
+
+    /// The best plan by `solve`, in steps of the grid; levels are added until no unit stands at the edge of its own.
+    pub(super) fn solve(&mut self, solve: &Solver<'_>) -> Result<Vec<u32>> {
+        let mut plan = Vec::new();
+        for _ in 0..ROUNDS {
+            let offer = Offer::new(&self.units, &self.influence);
+            let mut more = false;
+            match solve(&offer.table) {
+                Ok(choices) => {
+                    plan = choices.iter().zip(&offer.steps).map(|(&c, steps)| steps[c]).collect();
+                    for (unit, steps) in plan.iter().enumerate() {
+                        more |= self.widen(unit, *steps)?;
+                    }
+                    if !more {
+                        return Ok(plan);
+                    }
+                }
+                Err(error) => {
+                    // Out of reach: smaller levels of everything for fewer bytes, larger ones for less loss.
+                    for unit in 0..self.units.len() {
+                        let (low, high) = self.edges(unit);
+                        more |= self.code(unit, low.saturating_sub(1), "coding")?;
+                        more |= self.code(unit, high + 1, "coding")?;
+                    }
+                    if !more {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        if plan.is_empty() {
+            Err(Error::invalid("no plan was found: the goal is out of reach"))
+        } else {
+            Ok(plan)
+        }
+    }
+
+    fn edges(&self, unit: usize) -> (u32, u32) {
+        let levels = &self.units[unit].levels;
+        let low = levels.keys().next().copied().unwrap_or(self.middle);
+        (low, levels.keys().next_back().copied().unwrap_or(self.middle))
+    }
+
+    /// Adds the neighbour of `steps` where it stands at the edge; whether there is one that was not there.
+    fn widen(&mut self, unit: usize, steps: u32) -> Result<bool> {
+        let before = self.units[unit].levels.len();
+        let (low, high) = self.edges(unit);
+        if steps == low {
+            self.code(unit, low.saturating_sub(1), "coding")?;
+        }
+        if steps == high {
+            self.code(unit, high + 1, "coding")?;
+        }
+        Ok(self.units[unit].levels.len() > before)
+    }
+}

@@ -1,0 +1,100 @@
+//! The tensors that a plan may choose for, and the levels that are known of each.
+
+use super::levels::{Level, Levels, settled};
+use crate::coder::Task;
+use crate::method::{Codec, Method};
+use crate::pack::{identity, quantizable};
+use crate::plan::{Plan, Treatment};
+use benben_codec::Target;
+use benben_format::{Result, element_count};
+use benben_io::ModelSource;
+use std::collections::{BTreeMap, HashMap};
+
+/// Most bits for each weight that are offered; more is better stored losslessly.
+const MOST_BITS: f64 = 12.0;
+/// Fewest bits for each weight that are offered.
+const LEAST_BITS: f64 = 0.5;
+/// Above this many bits a trellis has no integers left for large values: `scalar` takes over.
+const TRELLIS_BITS: f64 = 5.0;
+
+/// Tensors that are stored once, since their values are the same, and the levels of one.
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// Position of the first in the source.
+    pub(super) position: usize,
+    /// Elements of one.
+    pub(super) elements: u64,
+    /// How they are stored where the bits allow it.
+    pub(super) method: Method,
+    /// Levels by the number of steps of the grid.
+    pub(super) levels: BTreeMap<u32, Level>,
+}
+
+impl Unit {
+    /// The tensors of `plan` that share its target, those with the same values together. Values that cannot be quantized
+    /// are left out.
+    pub(super) fn gather(model: &dyn ModelSource, plan: &Plan) -> Result<Vec<Self>> {
+        let mut units: Vec<Self> = Vec::new();
+        let mut seen: HashMap<blake3::Hash, usize> = HashMap::new();
+        for planned in &plan.tensors {
+            let Treatment::Share(method) = planned.treatment else { continue };
+            let info = &model.tensors()[planned.position];
+            let bytes = model.read(planned.position)?;
+            if element_count(&info.shape)? == 0 || quantizable(info, &bytes)?.is_err() {
+                continue;
+            }
+            let next = units.len();
+            let unit = *seen.entry(identity(info, &planned.method, &bytes)).or_insert(next);
+            if unit == next {
+                units.push(Self {
+                    names: Vec::new(),
+                    position: planned.position,
+                    elements: planned.elements,
+                    method,
+                    levels: BTreeMap::new(),
+                });
+            }
+            units[unit].names.push(planned.name.clone());
+        }
+        Ok(units)
+    }
+
+    /// Whether the level of `bits` can be had.
+    pub(super) fn offers(bits: f64) -> bool {
+        (LEAST_BITS..=MOST_BITS).contains(&bits)
+    }
+
+    /// The method of `bits` for each weight.
+    pub(super) fn method(&self, bits: f64) -> Method {
+        let codec = match self.method.codec {
+            Codec::Trellis if bits > TRELLIS_BITS => Codec::Scalar,
+            codec => codec,
+        };
+        settled(&Method { codec, ..self.method }, Target::BitsPerWeight(bits))
+    }
+
+    /// The level of `bits` for each weight, coded where it is not in the database.
+    pub(super) fn code(
+        &self,
+        model: &dyn ModelSource,
+        levels: &Levels<'_>,
+        bits: f64,
+        seed: u64,
+    ) -> Result<Level> {
+        let info = &model.tensors()[self.position];
+        let values = quantizable(info, &model.read(self.position)?)?;
+        let values = values.map_err(benben_format::Error::invalid)?;
+        let method = Method { bpw: None, mse: None, ..self.method(bits) };
+        let task = Task {
+            name: &info.name,
+            shape: &info.shape,
+            values: &values,
+            method: &method,
+            target: Target::BitsPerWeight(bits),
+            seed,
+        };
+        levels.level(&task).map_err(|e| e.in_tensor(&info.name))
+    }
+}

@@ -1,0 +1,84 @@
+//! What quantizing is asked to reach, and turning the dial until it does.
+
+use benben_format::{Error, Result};
+
+/// What [`Problem::code`](super::Problem::code) is asked to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Aim {
+    /// Stored bits for each weight, factors and side information included.
+    BitsPerWeight(f64),
+    /// Base-2 logarithm of the loss that one more bit may save: the slope of loss over bits, in the units of the metric.
+    /// Tensors with the same dial are balanced: moving bits from one to another gains nothing.
+    Dial(f64),
+}
+
+/// Tries, at most.
+const TRIES: usize = 7;
+/// Share of the bits by which a try may stay below the goal.
+const SLACK: f64 = 0.004;
+
+impl Aim {
+    /// Refuses a goal that is no number, or no rate.
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Self::BitsPerWeight(bits) if !(bits > 0.0 && bits.is_finite()) => {
+                Err(Error::invalid(format!("{bits} bits for each weight, expected a positive number")))
+            }
+            Self::Dial(dial) if !dial.is_finite() || dial.abs() > 200.0 => {
+                Err(Error::invalid(format!("a dial at {dial}, expected -200 to 200")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Turns a dial from `start` until `trial`, which gives the bits that a dial comes to, is at most `bits` and within
+/// [`SLACK`] of it; gives the trial that stays below most narrowly, or else the one that comes nearest. Bits fall by
+/// about 1 for every 2 that the dial rises, and more slowly at low rates.
+pub(super) fn turn<T>(bits: f64, start: f64, mut trial: impl FnMut(f64) -> Result<(f64, T)>) -> Result<T> {
+    let (mut dial, mut slope) = (start, -0.5f64);
+    let mut before: Option<(f64, f64)> = None;
+    let mut best: Option<(f64, T)> = None;
+    for _ in 0..TRIES {
+        let (found, made) = trial(dial)?;
+        let miss = found - bits;
+        let nearer = best.as_ref().is_none_or(|(b, _)| match (miss <= 0.0, *b <= 0.0) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => miss.abs() < b.abs(),
+        });
+        if nearer {
+            best = Some((miss, made));
+        }
+        if miss <= 0.0 && -miss <= SLACK * bits {
+            break;
+        }
+        if let Some((d, b)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
+            slope = ((b - found) / (d - dial)).clamp(-0.7, -0.1);
+        }
+        before = Some((dial, found));
+        dial += ((-SLACK / 2.0 * bits - miss) / slope).clamp(-6.0, 6.0);
+    }
+    best.map(|b| b.1).ok_or_else(|| Error::invalid("no trial was made"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dials_are_turned_home() {
+        let curves: [fn(f64) -> f64; 3] = [
+            |d| 2.0 - d / 2.0,
+            |d| (2f64.powf(-d) + 1.0).log2() / 2.0 + 0.01,
+            |d| 2.0 - 0.45 * d - 0.002 * (17.0 * d).sin(),
+        ];
+        for (i, curve) in curves.into_iter().enumerate() {
+            for bits in [0.7, 2.0, 4.0] {
+                let found = turn(bits, 0.0, |d| Ok((curve(d), curve(d)))).unwrap();
+                assert!(found <= bits && found >= bits * (1.0 - 2.0 * SLACK), "{i}: {found} for {bits}");
+            }
+        }
+        assert!(Aim::BitsPerWeight(0.0).check().is_err() && Aim::Dial(f64::NAN).check().is_err());
+    }
+}
