@@ -246,7 +246,7 @@ mod tests {
         let table = |pack: &Pack| pack.tensor(benben_models::llm::EMBEDDING).unwrap().to_bytes().unwrap();
         assert_eq!(table(&pack), table(&again));
         let value = again.tensor(&Part::Value.name(0)).unwrap();
-        assert_eq!(value.entry().expr.describe(), "sum(scale(raw, raw, scalar), product(raw, raw))");
+        assert_eq!(value.entry().expr.describe(), "sum(scale(raw, raw, raw), product(raw, raw))");
     }
 
     #[test]
