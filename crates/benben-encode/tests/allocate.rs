@@ -90,6 +90,10 @@ impl Trial for Weighted {
         Ok(together + replaced.iter().map(|(names, level)| matters(names) * level.loss).sum::<f64>())
     }
 
+    fn is_table(&self, name: &str) -> bool {
+        name == "embed.weight"
+    }
+
     fn name(&self) -> &str {
         "weighted"
     }
@@ -192,7 +196,7 @@ fn a_loss_is_met() {
                 &mut ignore,
             )
             .unwrap();
-            assert!(found.loss.unwrap() <= goal && found.loss.unwrap() > 0.7 * goal, "{:?}", found.loss);
+            assert!(found.loss.unwrap() <= goal && found.loss.unwrap() > 0.5 * goal, "{goal}: {found:?}");
             assert_eq!(packed(&model, &found.recipe).len() as u64, found.bytes);
             sizes.push(found.bytes);
         }

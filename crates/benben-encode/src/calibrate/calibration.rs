@@ -244,6 +244,38 @@ impl Calibration {
         Ok(Some((name, self.floats(&Part::Frequency)?)))
     }
 
+    /// Hash of the statistics of the tensor `name`, rows among them: the same for the same statistics.
+    #[must_use]
+    pub fn identity_of(&self, name: &str) -> Option<[u8; 32]> {
+        let stage = *self.stage_of.get(name)?;
+        let parts = self.layout.parts().ok()?;
+        let mut hasher = blake3::Hasher::new();
+        let own = [Part::Moment(stage), Part::Rows(name.to_owned())];
+        for (i, (part, ..)) in parts.iter().enumerate() {
+            if own.contains(part) {
+                hasher.update(self.hashes.get(32 * i..32 * (i + 1))?);
+            }
+        }
+        for row in self.rows.get(name).into_iter().flat_map(|rows| rows.iter()) {
+            hasher.update(&row.to_le_bytes());
+        }
+        Some(*hasher.finalize().as_bytes())
+    }
+
+    /// Hash of all statistics.
+    #[must_use]
+    pub fn identity(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.hashes);
+        for (name, rows) in &self.rows {
+            hasher.update(name.as_bytes());
+            rows.iter().for_each(|row| {
+                hasher.update(&row.to_le_bytes());
+            });
+        }
+        *hasher.finalize().as_bytes()
+    }
+
     /// Writes everything, with what [`set_rows`](Self::set_rows) has added, to a file at `path`.
     ///
     /// # Errors

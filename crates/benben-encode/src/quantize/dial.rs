@@ -7,6 +7,8 @@ use benben_format::{Error, Result};
 pub enum Aim {
     /// Stored bits for each weight, factors and side information included.
     BitsPerWeight(f64),
+    /// Loss of the decoded matrix, relative to that of zeros.
+    Loss(f64),
     /// Base-2 logarithm of the loss that one more bit may save: the slope of loss over bits, in the units of the metric.
     /// Tensors with the same dial are balanced: moving bits from one to another gains nothing.
     Dial(f64),
@@ -14,7 +16,7 @@ pub enum Aim {
 
 /// Tries, at most.
 const TRIES: usize = 7;
-/// Share of the bits by which a try may stay below the goal.
+/// Share of the goal by which a try may be better than it.
 const SLACK: f64 = 0.004;
 
 impl Aim {
@@ -24,6 +26,9 @@ impl Aim {
             Self::BitsPerWeight(bits) if !(bits > 0.0 && bits.is_finite()) => {
                 Err(Error::invalid(format!("{bits} bits for each weight, expected a positive number")))
             }
+            Self::Loss(loss) if !(loss > 0.0 && loss < 1.0) => {
+                Err(Error::invalid(format!("a loss of {loss}, expected a number between 0 and 1")))
+            }
             Self::Dial(dial) if !dial.is_finite() || dial.abs() > 200.0 => {
                 Err(Error::invalid(format!("a dial at {dial}, expected -200 to 200")))
             }
@@ -32,34 +37,60 @@ impl Aim {
     }
 }
 
-/// Turns a dial from `start` until `trial`, which gives the bits that a dial comes to, is at most `bits` and within
-/// [`SLACK`] of it; gives the trial that stays below most narrowly, or else the one that comes nearest. Bits fall by
-/// about 1 for every 2 that the dial rises, and more slowly at low rates.
-pub(super) fn turn<T>(bits: f64, start: f64, mut trial: impl FnMut(f64) -> Result<(f64, T)>) -> Result<T> {
-    let (mut dial, mut slope) = (start, -0.5f64);
-    let mut before: Option<(f64, f64)> = None;
-    let mut best: Option<(f64, T)> = None;
-    for _ in 0..TRIES {
-        let (found, made) = trial(dial)?;
-        let miss = found - bits;
-        let nearer = best.as_ref().is_none_or(|(b, _)| match (miss <= 0.0, *b <= 0.0) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => miss.abs() < b.abs(),
-        });
-        if nearer {
-            best = Some((miss, made));
-        }
-        if miss <= 0.0 && -miss <= SLACK * bits {
-            break;
-        }
-        if let Some((d, b)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
-            slope = ((b - found) / (d - dial)).clamp(-0.7, -0.1);
-        }
-        before = Some((dial, found));
-        dial += ((-SLACK / 2.0 * bits - miss) / slope).clamp(-6.0, 6.0);
+/// A goal on one scale, bits: a loss counts as `-log2(loss) / 2`, so that one more bit is about one more on either.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Goal {
+    value: f64,
+    /// Whether the goal is a most (bits) or a least (quality).
+    most: bool,
+}
+
+impl Goal {
+    pub(super) fn bits(bits: f64) -> Self {
+        Self { value: bits, most: true }
     }
-    best.map(|b| b.1).ok_or_else(|| Error::invalid("no trial was made"))
+
+    pub(super) fn loss(loss: f64) -> Self {
+        Self { value: score(loss), most: false }
+    }
+
+    /// Turns a dial from `start` until the score of a `trial` meets the goal within [`SLACK`]; gives the trial that
+    /// meets it most narrowly, or else the one that comes nearest. Scores fall by about 1 for every 2 that the dial
+    /// rises, and more slowly at low rates.
+    pub(super) fn turn<T>(self, start: f64, mut trial: impl FnMut(f64) -> Result<(f64, T)>) -> Result<T> {
+        let (mut dial, mut slope) = (start, -0.5f64);
+        let slack = SLACK * self.value.abs().max(0.25);
+        let mut before: Option<(f64, f64)> = None;
+        let mut best: Option<(f64, T)> = None;
+        for _ in 0..TRIES {
+            let (found, made) = trial(dial)?;
+            // Below 0 is on the better side.
+            let miss = if self.most { found - self.value } else { self.value - found };
+            let nearer = best.as_ref().is_none_or(|(b, _)| match (miss <= 0.0, *b <= 0.0) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => miss.abs() < b.abs(),
+            });
+            if nearer {
+                best = Some((miss, made));
+            }
+            if miss <= 0.0 && -miss <= slack {
+                break;
+            }
+            if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
+                slope = ((s - found) / (d - dial)).clamp(-0.7, -0.1);
+            }
+            before = Some((dial, found));
+            let aim = if self.most { self.value - slack / 2.0 } else { self.value + slack / 2.0 };
+            dial += ((aim - found) / slope).clamp(-6.0, 6.0);
+        }
+        best.map(|b| b.1).ok_or_else(|| Error::invalid("no trial was made"))
+    }
+}
+
+/// A loss on the scale of goals.
+pub(super) fn score(loss: f64) -> f64 {
+    -loss.max(f64::MIN_POSITIVE).log2() / 2.0
 }
 
 #[cfg(test)]
@@ -75,8 +106,11 @@ mod tests {
         ];
         for (i, curve) in curves.into_iter().enumerate() {
             for bits in [0.7, 2.0, 4.0] {
-                let found = turn(bits, 0.0, |d| Ok((curve(d), curve(d)))).unwrap();
+                let found = Goal::bits(bits).turn(0.0, |d| Ok((curve(d), curve(d)))).unwrap();
                 assert!(found <= bits && found >= bits * (1.0 - 2.0 * SLACK), "{i}: {found} for {bits}");
+                let loss = (-2.0 * bits).exp2();
+                let found = Goal::loss(loss).turn(0.0, |d| Ok((curve(d), curve(d)))).unwrap();
+                assert!(found >= bits && found <= bits * (1.0 + 2.0 * SLACK), "{i}: {found} for {bits}");
             }
         }
         assert!(Aim::BitsPerWeight(0.0).check().is_err() && Aim::Dial(f64::NAN).check().is_err());

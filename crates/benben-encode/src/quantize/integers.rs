@@ -1,6 +1,6 @@
 //! Scalar and trellis: passes whose rule follows from the pass before, until the dial is met.
 
-use super::dial::{self, Aim};
+use super::dial::{self, Aim, Goal};
 use super::pass::{Group, Matrix, Order, Passed};
 use super::problem::Problem;
 use benben_codec::trellis::Form;
@@ -148,6 +148,7 @@ fn run<I: Integers>(problem: &Problem<'_>, aim: Aim, mut integers: I) -> Result<
     let start = match aim {
         Aim::Dial(dial) => dial,
         Aim::BitsPerWeight(bits) => start(problem, bits),
+        Aim::Loss(loss) => problem.dial_at(loss),
     };
     let mut last: Option<(f64, f32, Passed)> = None;
     let mut settled = false;
@@ -188,10 +189,19 @@ fn run<I: Integers>(problem: &Problem<'_>, aim: Aim, mut integers: I) -> Result<
         Aim::Dial(dial) => Ok((passes(dial, PASSES, &mut last)?, dial)),
         Aim::BitsPerWeight(bits) => {
             let mut first = true;
-            dial::turn(bits, start, |dial| {
+            Goal::bits(bits).turn(start, |dial| {
                 let count = if std::mem::take(&mut first) { 2 } else { 1 };
                 let leaf = passes(dial, count, &mut last)?;
                 Ok((problem.bits(&leaf)?, (leaf, dial)))
+            })
+        }
+        Aim::Loss(loss) => {
+            let mut first = true;
+            Goal::loss(loss).turn(start, |dial| {
+                let count = if std::mem::take(&mut first) { 2 } else { 1 };
+                let leaf = passes(dial, count, &mut last)?;
+                let found = problem.outcome(&leaf, dial)?.loss;
+                Ok((dial::score(found), (leaf, dial)))
             })
         }
     }

@@ -24,8 +24,10 @@
 //! | `pass`, `kernel` | one pass over the columns |
 //! | `integers` | passes of scalar and trellis until the dial is met |
 //! | `dial` | what is asked for |
+//! | `coder` | tensors of a model by what calibration knows of them |
 //! | `loss` | what came out, by the decoded matrix |
 
+mod coder;
 mod dial;
 mod factor;
 mod integers;
@@ -35,6 +37,7 @@ mod pass;
 mod problem;
 mod steps;
 
+pub use coder::{Calibrated, has_feedback};
 pub use dial::Aim;
 pub use loss::loss;
 pub use problem::{Metric, Options, Outcome, Problem};

@@ -167,7 +167,8 @@ impl<'a> Problem<'a> {
                     .with_hint("scalar and trellis have it"));
             }
         };
-        self.outcome(leaf, dial)
+        let outcome = self.outcome(&leaf, dial)?;
+        Ok((self.expression(leaf)?, outcome))
     }
 
     /// Bits for each weight of a leaf together with the factors.
@@ -180,12 +181,17 @@ impl<'a> Problem<'a> {
         Ok((bytes + leaf.stored_bytes()) as f64 * 8.0 / self.weights.len() as f64)
     }
 
-    /// The expression around `leaf`, and what the decoded matrix costs.
-    fn outcome(&self, leaf: EncodedLeaf, dial: f64) -> Result<(Expr<EncodedLeaf>, Outcome)> {
+    /// The dial at which each weight errs by its part of a relative loss, at high rates.
+    pub(super) fn dial_at(&self, loss: f64) -> f64 {
+        let each = loss * self.energy.0 / self.weights.len() as f64;
+        (2.0 * std::f64::consts::LN_2 * each).max(f64::MIN_POSITIVE).log2().clamp(-200.0, 200.0)
+    }
+
+    /// What the decoded matrix costs.
+    pub(super) fn outcome(&self, leaf: &EncodedLeaf, dial: f64) -> Result<Outcome> {
         let mut stored = vec![0f32; self.weights.len()];
-        benben_codec::decode(&leaf, 0..stored.len() as u64, &mut stored)?;
-        let turned = leaf.spec.codec == Codec::Trellis.name();
-        let bits_per_weight = self.bits(&leaf)?;
+        benben_codec::decode(leaf, 0..stored.len() as u64, &mut stored)?;
+        let turned = is_turned(leaf);
         let mut errors = self.weights.to_vec();
         for (i, (row, r)) in errors.chunks_mut(self.columns).zip(&self.row_factors).enumerate() {
             for (j, (w, c)) in row.iter_mut().zip(&self.column_factors).enumerate() {
@@ -196,13 +202,18 @@ impl<'a> Problem<'a> {
         let error = loss::loss(&errors, self.columns, &self.moment, self.importance);
         let squared: f64 = errors.iter().map(|&e| f64::from(e) * f64::from(e)).sum();
         let relative = |x: f64, of: f64| if of > 0.0 { x / of } else { 0.0 };
-        let outcome = Outcome {
-            bits_per_weight,
+        Ok(Outcome {
+            bits_per_weight: self.bits(leaf)?,
             relative_mse: relative(squared, self.energy.1),
             loss: relative(error, self.energy.0),
             error,
             dial,
-        };
+        })
+    }
+
+    /// The expression around `leaf`.
+    fn expression(&self, leaf: EncodedLeaf) -> Result<Expr<EncodedLeaf>> {
+        let turned = is_turned(&leaf);
         let mut of = Expr::Leaf(leaf);
         if turned {
             of = Expr::Transpose(Box::new(of));
@@ -214,6 +225,11 @@ impl<'a> Problem<'a> {
         if let Some((seed, block)) = self.rotation {
             of = Expr::Rotate { seed, block, of: Box::new(of) };
         }
-        Ok((of, outcome))
+        Ok(of)
     }
+}
+
+/// Whether rows of the leaf are columns of the matrix.
+fn is_turned(leaf: &EncodedLeaf) -> bool {
+    leaf.spec.codec == Codec::Trellis.name()
 }
