@@ -46,7 +46,7 @@ pub fn recover<'a>(
     observer: &mut Observer<'_>,
 ) -> Result<Recovered<'a>> {
     let start = Instant::now();
-    let (training, held_out) = settings.split(chunks)?;
+    let (training, held_out) = chunks.split_at(settings.training(chunks)?);
     let (config, device) = (dense.config(), dense.device());
     let block_chunks = settings.block_chunks.min(training.len());
     let blocks = if block_chunks > 0 && settings.block_passes > 0 { config.layers } else { 0 };
