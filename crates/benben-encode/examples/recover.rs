@@ -34,7 +34,13 @@ fn main() -> Result<()> {
 
     let start = Instant::now();
     let found = recover(&dense, &pack, &chunks, &settings, &mut |at| {
-        eprint!("\r{:6.0} s, {} of {}: {}        ", start.elapsed().as_secs_f64(), at.done, at.total, at.item);
+        eprint!(
+            "\r{:6.0} s, {} of {}: {}        ",
+            start.elapsed().as_secs_f64(),
+            at.done,
+            at.total,
+            at.item
+        );
         ControlFlow::Continue(())
     })?;
     let mut file = AtomicFile::create(out.as_ref(), true)?;

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+/// Raised whenever an encoder gives other bytes for the same task within one version of the program: older levels are
+/// then not found.
+const ENCODERS: u32 = 2;
 /// Name of the one tensor of a level's pack.
 const TENSOR: &str = "level";
 /// Name of the text of measured losses.
@@ -139,7 +142,7 @@ impl<'a> Levels<'a> {
         let mut hash = blake3::Hasher::new();
         let metric = self.coder.metric(task.name).map_or("none".into(), |m| hex(&m));
         let method = settled(task.method, task.target);
-        let head = format!("{GENERATOR}\n{method}\n{:?}\n{}\n{metric}\n", task.shape, task.seed);
+        let head = format!("{GENERATOR} {ENCODERS}\n{method}\n{:?}\n{}\n{metric}\n", task.shape, task.seed);
         hash.update(head.as_bytes());
         let mut bytes = Vec::with_capacity(1 << 16);
         for part in task.values.chunks(1 << 14) {

@@ -30,8 +30,7 @@ impl State {
     /// Writes state and parameters; the file is there as a whole or not at all.
     pub(super) fn save(&self, path: &Path, identity: &str, parameters: &[&Parameter]) -> Result<()> {
         let of = |part: fn(&Parameter) -> &Vec<f32>| parameters.iter().copied().map(part).collect::<Vec<_>>();
-        let parts =
-            [self.best.iter().collect(), of(|p| &p.first), of(|p| &p.second), of(|p| &p.values)];
+        let parts = [self.best.iter().collect(), of(|p| &p.first), of(|p| &p.second), of(|p| &p.values)];
         let count: usize = parameters.iter().map(|p| p.values.len()).sum();
         let spec = |name: &&str| TensorSpec {
             name: (*name).to_owned(),
@@ -58,7 +57,11 @@ impl State {
     ///
     /// # Errors
     /// InvalidArgument for the state of another recovery; Corruption where it is none.
-    pub(super) fn load(path: &Path, identity: &str, parameters: &mut [&mut Parameter]) -> Result<Option<Self>> {
+    pub(super) fn load(
+        path: &Path,
+        identity: &str,
+        parameters: &mut [&mut Parameter],
+    ) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }

@@ -268,7 +268,8 @@ mod tests {
         let (config, words) = (config(), (0..40).collect::<Vec<u32>>().repeat(40));
         let made = Made::new(&config);
         let found = fisher(&made.network(&config), &single(&words), 3, &mut ignore).unwrap();
-        let dense: Vec<_> = (0..40).map(|w| log_probabilities(&made.network(&config), &[w]).remove(0)).collect();
+        let dense: Vec<_> =
+            (0..40).map(|w| log_probabilities(&made.network(&config), &[w]).remove(0)).collect();
         for row in [0, 5, 11] {
             let (name, bias) = (Part::Value.name(1), Part::Value.bias(1));
             let mut moved = made.clone();

@@ -19,7 +19,11 @@ pub(super) enum Form {
     /// A parameter by itself.
     Free(usize),
     /// Rows and columns multiplied by parameters.
-    Scale { rows: Option<usize>, columns: Option<usize>, of: Box<Self> },
+    Scale {
+        rows: Option<usize>,
+        columns: Option<usize>,
+        of: Box<Self>,
+    },
     Sum(Vec<Self>),
     Product(Vec<Self>),
 }
@@ -89,8 +93,11 @@ impl Builder<'_> {
     fn factor(&mut self, expr: &Node) -> Result<Form> {
         match expr {
             Expr::Leaf(leaf) if leaf.spec.codec == raw::CODEC => {
-                let parameter =
-                    Parameter::matrix(self.shape(expr)?, self.pack.evaluate(expr)?, mantissa(leaf.spec.dtype));
+                let parameter = Parameter::matrix(
+                    self.shape(expr)?,
+                    self.pack.evaluate(expr)?,
+                    mantissa(leaf.spec.dtype),
+                );
                 Ok(Form::Free(self.push(parameter)))
             }
             other => self.part(other, false),
@@ -145,12 +152,11 @@ impl Form {
             Self::Sum(terms) => {
                 let mut terms = terms.iter();
                 // The signature of a sum has been checked: there is a first term.
-                let first = terms.next().map_or_else(|| x.clone(), |term| term.forward(x.clone(), parameters));
+                let first =
+                    terms.next().map_or_else(|| x.clone(), |term| term.forward(x.clone(), parameters));
                 terms.fold(first, |sum, term| sum + term.forward(x.clone(), parameters))
             }
-            Self::Product(factors) => {
-                factors.iter().rev().fold(x, |x, factor| factor.forward(x, parameters))
-            }
+            Self::Product(factors) => factors.iter().rev().fold(x, |x, factor| factor.forward(x, parameters)),
         }
     }
 
@@ -166,16 +172,18 @@ impl Form {
             parts.map(|(form, expr)| form.rebuild(expr, parameters, reader)).collect::<Result<Vec<_>>>()
         };
         Ok(match (self, expr) {
-            (Self::Scale { rows, columns, of }, Expr::Scale { rows: old_rows, columns: old_columns, of: old }) => {
-                Expr::Scale {
-                    rows: scaled(*rows, old_rows.as_deref(), parameters, reader)?,
-                    columns: scaled(*columns, old_columns.as_deref(), parameters, reader)?,
-                    of: Box::new(of.rebuild(old, parameters, reader)?),
-                }
-            }
+            (
+                Self::Scale { rows, columns, of },
+                Expr::Scale { rows: old_rows, columns: old_columns, of: old },
+            ) => Expr::Scale {
+                rows: scaled(*rows, old_rows.as_deref(), parameters, reader)?,
+                columns: scaled(*columns, old_columns.as_deref(), parameters, reader)?,
+                of: Box::new(of.rebuild(old, parameters, reader)?),
+            },
             (Self::Scale { rows, columns, .. }, other) => {
                 let of = copied(other, reader)?;
-                match (scaled(*rows, None, parameters, reader)?, scaled(*columns, None, parameters, reader)?) {
+                match (scaled(*rows, None, parameters, reader)?, scaled(*columns, None, parameters, reader)?)
+                {
                     (None, None) => of,
                     (rows, columns) => Expr::Scale { rows, columns, of: Box::new(of) },
                 }

@@ -137,7 +137,8 @@ mod tests {
         let mut parameter = Parameter::vector(vec![1e-4, 10.0], 23);
         for number in 1..=400 {
             let target = [1.3e-4, 7.0];
-            let gradient: Vec<f32> = parameter.values.iter().zip(target).map(|(x, t)| 2.0 * (x - t)).collect();
+            let gradient: Vec<f32> =
+                parameter.values.iter().zip(target).map(|(x, t)| 2.0 * (x - t)).collect();
             parameter.step(&gradient, rate(0.03, number as f32 / 400.0), number);
         }
         assert!((parameter.values[0] / 1.3e-4 - 1.0).abs() < 1e-2, "{:?}", parameter.values);

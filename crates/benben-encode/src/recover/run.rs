@@ -58,8 +58,7 @@ pub fn recover<'a>(
     let tracked = Layer { config, positions: &with_gradients };
 
     let mut student = Student::new(pack, config.clone(), device.clone(), settings.add_rows)?;
-    let teacher =
-        Teacher::new(dense, &plain, chunks, &mut |i| progress.next(&format!("dense, layer {i}")))?;
+    let teacher = Teacher::new(dense, &plain, chunks, &mut |i| progress.next(&format!("dense, layer {i}")))?;
     let held_out_error = |student: &Student<'_>| measure(student, &teacher, &plain, held_out, training.len());
 
     let identity = identity(pack, chunks, settings);

@@ -182,10 +182,7 @@ impl Block {
 }
 
 /// Gradients of `tensors`, row-major; zeros for what the loss does not depend on.
-pub(super) fn gradients(
-    tensors: &[Tensor<2>],
-    found: &burn::tensor::Gradients,
-) -> Result<Vec<Vec<f32>>> {
+pub(super) fn gradients(tensors: &[Tensor<2>], found: &burn::tensor::Gradients) -> Result<Vec<Vec<f32>>> {
     let one = |tensor: &Tensor<2>| match tensor.grad(found) {
         Some(gradient) => values(gradient),
         None => Ok(vec![0.0; tensor.dims().iter().product()]),

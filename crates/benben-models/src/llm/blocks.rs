@@ -3,6 +3,7 @@
 use super::cache::KvCache;
 use super::config::{EMBEDDING, LlamaConfig};
 use super::evaluate::{Protocol, Score};
+use super::language_model::check_tokens;
 use super::scratch::Scratch;
 use super::skeleton::Skeleton;
 use crate::network::{Network, Sample, Stage, State};
@@ -50,7 +51,7 @@ impl LlamaBlocks {
 
     fn tokens<'a>(&self, sample: &'a Sample) -> Result<&'a [u32]> {
         let Sample::Tokens(tokens) = sample;
-        self.skeleton.check(tokens)?;
+        check_tokens(tokens, self.skeleton.config.vocabulary)?;
         let (count, context) = (tokens.len(), self.skeleton.config.context);
         if count > context {
             return Err(Error::invalid(format!("{count} tokens, but the model's context is {context}"))

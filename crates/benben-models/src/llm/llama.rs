@@ -6,7 +6,7 @@ use super::language_model::{LanguageModel, Wanted};
 use super::scratch::Scratch;
 use super::skeleton::Skeleton;
 use benben_decode::Weights;
-use benben_format::{Error, Result};
+use benben_format::Result;
 use std::sync::Arc;
 
 /// Tokens that go through the matrices together, at most: a prompt of 512 needs one pass over the weights, which is
@@ -74,19 +74,6 @@ impl Llama {
         out.resize(start + count * self.skeleton.config.vocabulary, 0.0);
         let normed = &self.scratch.normed[from..];
         self.weights.product(self.skeleton.config.output_name(), normed, count, &mut out[start..])
-    }
-
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        self.skeleton.check(tokens)?;
-        if tokens.len() > self.skeleton.config.context - self.position {
-            return Err(Error::invalid(format!(
-                "{} tokens after {}, but the model's context is {}",
-                tokens.len(),
-                self.position,
-                self.skeleton.config.context
-            )));
-        }
-        Ok(())
     }
 
     fn run(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>> {

@@ -57,20 +57,6 @@ impl Skeleton {
         let norm = load.vector(FINAL_NORM, hidden)?;
         Ok(Self { config, layers, norm })
     }
-
-    /// Refuses tokens that are not in the vocabulary, and none at all.
-    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.is_empty() {
-            return Err(Error::invalid("no tokens: expected one at least"));
-        }
-        if let Some(token) = tokens.iter().find(|t| **t as usize >= self.config.vocabulary) {
-            return Err(Error::invalid(format!(
-                "token {token}, but the vocabulary has {}",
-                self.config.vocabulary
-            )));
-        }
-        Ok(())
-    }
 }
 
 impl Matrix {

@@ -105,11 +105,7 @@ impl Layer<'_> {
     }
 
     /// What attention adds to the stream, from the normed stream.
-    pub fn attend(
-        &self,
-        x: Tensor<3>,
-        product: &mut dyn FnMut(Part, Tensor<3>) -> Tensor<3>,
-    ) -> Tensor<3> {
+    pub fn attend(&self, x: Tensor<3>, product: &mut dyn FnMut(Part, Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let (heads, shared, dim) = (self.config.heads, self.config.key_value_heads, self.config.head_dim);
         let split = |x: Tensor<3>, heads| x.reshape([batch, length, heads, dim]).swap_dims(1, 2);
@@ -128,11 +124,7 @@ impl Layer<'_> {
     }
 
     /// What the feed-forward part adds to the stream, from the normed stream.
-    pub fn feed(
-        &self,
-        x: Tensor<3>,
-        product: &mut dyn FnMut(Part, Tensor<3>) -> Tensor<3>,
-    ) -> Tensor<3> {
+    pub fn feed(&self, x: Tensor<3>, product: &mut dyn FnMut(Part, Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let gate = silu(product(Part::Gate, x.clone()));
         let up = product(Part::Up, x);
         product(Part::Down, gate * up)
