@@ -169,7 +169,7 @@ struct Passes<'a, I> {
 impl<I: Integers> Passes<'_, I> {
     fn run(mut self, aim: Aim) -> Result<Made> {
         let problem = self.problem;
-        let mut count = 2;
+        let mut count = PASSES;
         let mut once = |dial: f64| self.passes(dial, std::mem::replace(&mut count, 1));
         match aim {
             Aim::Dial(dial) => self.passes(dial, PASSES),
