@@ -1,5 +1,6 @@
 //! Memory of packing and of reading is bounded by the largest tensor, not by the model.
 
+mod calibrate;
 mod store;
 
 use benben::{Dtype, Pack, Plan, Recipe, pack};

@@ -128,24 +128,6 @@ impl Llama {
         Ok(())
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let (vocabulary, context) = (self.config.vocabulary, self.config.context);
-        if tokens.is_empty() {
-            return Err(Error::invalid("no tokens: expected one at least"));
-        }
-        if let Some(token) = tokens.iter().find(|t| **t as usize >= vocabulary) {
-            return Err(Error::invalid(format!("token {token}, but the vocabulary has {vocabulary}")));
-        }
-        if tokens.len() > context - self.position {
-            return Err(Error::invalid(format!(
-                "{} tokens after {}, but the model's context is {context}",
-                tokens.len(),
-                self.position
-            )));
-        }
-        Ok(())
-    }
-
     fn run(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>> {
         let mut out = Vec::new();
         let mut left = tokens.len();

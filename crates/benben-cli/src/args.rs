@@ -79,9 +79,10 @@ pub(crate) struct RecipeArgs {
     /// The smallest pack that loses at most X nats for each token (KL divergence from the original) on the text of --calib
     #[arg(long, value_name = "X", conflicts_with_all = ["recipe", "preset", "bpw", "size"], requires = "calib", value_parser = most_loss, allow_negative_numbers = true)]
     pub(crate) max_loss: Option<f64>,
-    /// Text that is like what the model will read: plans are judged on it
+    /// Text that is like what the model will read: weights are rounded so that its layers err least on it, and plans are
+    /// judged on it. Or a file of `benben calibrate`, or both
     #[arg(long, value_name = "FILE")]
-    pub(crate) calib: Option<PathBuf>,
+    pub(crate) calib: Vec<PathBuf>,
     /// How long to search for a plan, 1 to 9; each step takes about twice as long
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) effort: u8,
@@ -93,7 +94,7 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "CODEC", conflicts_with = "recipe", value_parser = method)]
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
-    /// CODEC is raw, scalar, trellis, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate
+    /// CODEC is raw, scalar, trellis, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate, plain
     #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
     pub(crate) set: Vec<String>,
     /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it
@@ -222,6 +223,9 @@ pub(crate) struct Calibrate {
     /// Most chunks
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunks: u32,
+    /// Also keep how much each output row of a layer counts, from a safetensors file with a vector of each layer's name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rows: Option<PathBuf>,
     /// Take chunks from all over the text, chosen by this seed [default: the first ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
@@ -440,7 +444,7 @@ fn recipe_text(path: &std::path::Path) -> benben::Result<String> {
 impl RecipeArgs {
     /// Whether the plan is searched for: a size or a loss is asked for, or bits for each weight with a text.
     pub(crate) fn searches(&self) -> bool {
-        self.size.is_some() || self.max_loss.is_some() || (self.bpw.is_some() && self.calib.is_some())
+        self.size.is_some() || self.max_loss.is_some() || (self.bpw.is_some() && !self.calib.is_empty())
     }
 
     /// The recipe that the flags ask for.

@@ -66,6 +66,16 @@ impl Pack {
         Ok(Tensor { pack: self, entry })
     }
 
+    /// The value of an expression of this pack as f32, row-major: of a tensor's, or of a part of it.
+    ///
+    /// # Errors
+    /// Corruption, Compatibility, Limit, Io.
+    pub fn evaluate(&self, expr: &benben_format::Expr<benben_format::StoredLeaf>) -> Result<Vec<f32>> {
+        let evaluator = Evaluator { reader: &self.reader };
+        let (rows, _) = evaluator.signature(expr)?.matrix()?;
+        evaluator.rows(expr, 0..rows)
+    }
+
     /// Names of the files that travel with the model, in stored order.
     pub fn files(&self) -> impl ExactSizeIterator<Item = &str> {
         self.reader.files().iter().map(|f| f.name.as_str())

@@ -22,6 +22,8 @@ mod pack;
 mod plan;
 pub mod quantize;
 mod recipe;
+#[cfg(feature = "recover")]
+pub mod recover;
 mod report;
 
 pub use coder::{Coded, Coder, DataFree, Task};

@@ -81,6 +81,9 @@ pub struct Method {
     /// Whether rows go through a randomized Hadamard transform first, seeded by the recipe.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotate: bool,
+    /// Whether the values alone decide, where there are statistics of the layer too: scalar, trellis.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
 }
 
 impl Method {
@@ -95,6 +98,7 @@ impl Method {
             groups: None,
             classes: None,
             rotate: false,
+            plain: false,
         }
     }
 
@@ -137,6 +141,9 @@ impl Method {
             if value == 0 || value > most {
                 return refuse(format!("{name} must be 1 to {most}, found {value}"));
             }
+        }
+        if self.plain && !matches!(self.codec, Codec::Scalar | Codec::Trellis) {
+            return refuse("has no parameter plain: its values alone decide anyway".into());
         }
         if self.codec == Codec::Raw && (self.target().is_some() || self.rotate) {
             return refuse("is lossless: it takes no bpw, mse or rotate".into());
@@ -239,7 +246,8 @@ impl fmt::Display for Method {
         put("beam", self.beam.map(|v| v.to_string()))?;
         put("groups", self.groups.map(|v| v.to_string()))?;
         put("classes", self.classes.map(|v| v.to_string()))?;
-        put("rotate", self.rotate.then(|| "true".into()))
+        put("rotate", self.rotate.then(|| "true".into()))?;
+        put("plain", self.plain.then(|| "true".into()))
     }
 }
 
@@ -255,6 +263,7 @@ impl FromStr for Method {
                 Some((name, value)) => (name.trim(), value.trim()),
                 None if param.parse::<f64>().is_ok() => ("bpw", param),
                 None if param == "rotate" => ("rotate", "true"),
+                None if param == "plain" => ("plain", "true"),
                 None => return Err(Error::invalid(format!("parameter {param:?} of {s:?} has no value"))),
             };
             fn number<T: FromStr>(name: &str, value: &str) -> Result<Option<T>> {
@@ -271,9 +280,10 @@ impl FromStr for Method {
                 "groups" => method.groups = number(name, value)?,
                 "classes" => method.classes = number(name, value)?,
                 "rotate" => method.rotate = number(name, value)?.unwrap_or(false),
+                "plain" => method.plain = number(name, value)?.unwrap_or(false),
                 other => {
                     return Err(Error::invalid(format!("unknown parameter {other:?} in {s:?}"))
-                        .with_hint("known: bpw, mse, dim, beam, groups, classes, rotate"));
+                        .with_hint("known: bpw, mse, dim, beam, groups, classes, rotate, plain"));
                 }
             }
         }
@@ -294,6 +304,7 @@ mod tests {
             "trellis:bpw=2,classes=8",
             "pvq:mse=1e-3,dim=16",
             "rvq:bpw=2,beam=4,groups=2,rotate=true",
+            "scalar:bpw=2,plain=true",
         ] {
             assert_eq!(text.parse::<Method>().unwrap().to_string(), text);
         }

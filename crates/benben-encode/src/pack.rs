@@ -208,7 +208,7 @@ fn same_calibration(recipe: Option<&str>, coder: Option<&str>) -> Result<()> {
             short(recipe),
             short(coder)
         ))
-        .with_hint("give --calib with the same text or file and the same --effort")),
+        .with_hint("give --calib with the same text or file, and the same --seed")),
         (None, Some(_)) => Err(Error::invalid("the recipe was made without calibration, one is given")
             .with_hint("leave out --calib, or make a recipe with it by `benben plan`")),
         _ => Ok(()),

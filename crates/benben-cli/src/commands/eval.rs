@@ -31,6 +31,7 @@ struct About {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
+    device: String,
     tokens: usize,
     context: usize,
     score: Score,
@@ -66,6 +67,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<Exit> {
     };
     chunks.truncate(total);
     let resumed = chunks.len();
+    let device = args.model_args.device_name()?;
     let mut network = args.model_args.network(&model)?;
     let mut other = reference.as_ref().map(|r| args.model_args.network(r)).transpose()?;
     let started = Instant::now();
@@ -103,6 +105,7 @@ pub(crate) fn run(args: &Eval, global: &Global) -> Result<Exit> {
         other => other?,
     }
     let report = Report {
+        device,
         tokens: tokens.len(),
         context: protocol.context,
         score: protocol.score,
@@ -181,6 +184,7 @@ impl Report {
         if self.resumed_chunks > 0 {
             say!("{} chunks were scored by earlier runs", self.resumed_chunks)?;
         }
+        say!("device                {}", self.device)?;
         say!("perplexity            {}", with_error(self.perplexity, 4))?;
         let Some(found) = &self.reference else { return Ok(()) };
         say!("reference             {}", with_error(found.reference_perplexity, 4))?;

@@ -1,13 +1,12 @@
 //! `benben pack`
 
-use super::planning::with_plan;
+use super::planning::{step, with_plan};
 use crate::args::{Global, Pack};
 use crate::draw::{self, Align, Bar, Table, say};
-use crate::exit::{self, Exit};
+use crate::exit::Exit;
 use benben::allocate::Allocation;
-use benben::{Coder, Error, ModelSource, PackReport, Plan, Progress, Result, open_model};
+use benben::{Coder, Error, ModelSource, PackReport, Plan, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -54,12 +53,6 @@ fn packed(
         show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
     Ok(Exit::Ok)
-}
-
-/// Draws, and stops where Ctrl-C was pressed in a command that listens for it.
-fn step(bar: &Bar, progress: Progress<'_>) -> ControlFlow<()> {
-    let _ = bar.show(progress);
-    if exit::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Refuses an output that is a part of the source: not even --force means that.

@@ -4,13 +4,20 @@ use crate::args::{Global, RecipeArgs};
 use crate::draw::Bar;
 use crate::exit;
 use benben::allocate::{Allocation, Effort, Goal, Levels, NetworkTrial, Trial, allocate};
+use benben::calibrate::{About, Calibration, write};
 use benben::llm::{Model, samples};
-use benben::{Coder, DataFree, Error, ModelSource, Plan, Progress, Result};
+use benben::quantize::Calibrated;
+use benben::{AtomicFile, Coder, DataFree, Error, ModelSource, Plan, Progress, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Tokens of a sample that plans are judged on; more samples tell more than longer ones.
 const CONTEXT: usize = 256;
+
+/// Tokens of a sample that statistics are collected on.
+const STATISTICS_CONTEXT: usize = 512;
+/// Samples that statistics are collected on: 32,768 vectors for each layer, some for each of its columns.
+const STATISTICS_CHUNKS: usize = 64;
 
 /// What to do with a plan, the coder that its tensors are coded with, and how it was found, if it was searched for.
 pub(crate) type Then<'a, T> = dyn FnMut(&Plan, &dyn Coder, Option<&Allocation>) -> Result<T> + 'a;
@@ -23,32 +30,38 @@ pub(crate) fn with_plan<T>(
     global: &Global,
     then: &mut Then<'_, T>,
 ) -> Result<T> {
-    let recipe = args.recipe()?;
-    let Some(goal) = goal(model, args) else {
-        if args.calib.is_some() {
-            return Err(Error::invalid("--calib is of use where a plan is searched for")
-                .with_hint("add --size, --bpw or --max-loss"));
-        }
-        return then(&Plan::new(model, &recipe)?, &DataFree, None);
-    };
+    let mut recipe = args.recipe()?;
     let temporary = tempfile::tempdir()?;
-    let levels = Levels::open(args.levels.as_deref().unwrap_or(temporary.path()), &DataFree)?;
-    let effort = Effort::new(args.effort);
-    exit::listen();
-    let bar = Bar::new("planning", global);
-    let mut observer = |p: Progress<'_>| {
-        let _ = bar.show(p);
-        if exit::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let folder = args.levels.as_deref().unwrap_or(temporary.path());
+    if args.searches() || !args.calib.is_empty() {
+        // Levels that are there are kept, and a temporary folder goes: so the end must be an orderly one.
+        exit::listen();
+    }
+    let data = Data::open(path, args, recipe.seed, folder, global)?;
+    let calibrated = data.calibration.as_ref().map(Calibrated);
+    let coder: &dyn Coder = calibrated.as_ref().map_or(&DataFree, |c| c);
+    if args.recipe.is_none() {
+        recipe.calibration = coder.calibration();
+    }
+    let Some(goal) = goal(model, args) else {
+        let plan = Plan::new(model, &recipe)?;
+        return if args.levels.is_some() {
+            then(&plan, &Levels::open(folder, coder)?, None)
+        } else {
+            then(&plan, coder, None)
+        };
     };
+    let levels = Levels::open(folder, coder)?;
+    let effort = Effort::new(args.effort);
+    let bar = Bar::new("planning", global);
+    let mut observer = |p: Progress<'_>| step(&bar, p);
     let mut find = |trial: Option<&mut dyn Trial>| {
         allocate(model, &recipe, goal, &effort, &levels, trial, &mut observer)
     };
-    let found = match &args.calib {
+    let found = match &data.text {
         None => find(None)?,
-        Some(text) => {
-            let text = super::text(text)?;
-            let network = Model::open(path, &benben::store::Options::default())?;
-            let tokens = network.tokenizer()?.encode(&text, false)?;
+        Some((network, text)) => {
+            let tokens = network.tokenizer()?.encode(text, false)?;
             let context = CONTEXT.min(network.config().context);
             let samples = samples(&tokens, context, Some(effort.samples), Some(recipe.seed))?;
             let (mut blocks, weights) = (network.blocks()?, network.weights());
@@ -58,8 +71,73 @@ pub(crate) fn with_plan<T>(
         }
     };
     drop(bar);
-    // Predictions of the plan that is shown are those of levels; the one that is packed is as the recipe alone gives it.
     then(&found.plan, &levels, Some(&found))
+}
+
+/// Draws, and stops where Ctrl-C was pressed.
+pub(crate) fn step(bar: &Bar, progress: Progress<'_>) -> ControlFlow<()> {
+    let _ = bar.show(progress);
+    if exit::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// What `--calib` gives.
+struct Data {
+    calibration: Option<Calibration>,
+    /// The network, and the text that it is to read.
+    text: Option<(Model, String)>,
+}
+
+impl Data {
+    fn open(path: &Path, args: &RecipeArgs, seed: u64, folder: &Path, global: &Global) -> Result<Self> {
+        let (mut calibration, mut text) = (None, None);
+        for file in &args.calib {
+            let (kind, twice) = match super::calibrate::open(file)? {
+                Some(found) => ("calibration", calibration.replace(found).is_some()),
+                None => ("text", text.replace(super::text(file)?).is_some()),
+            };
+            if twice {
+                return Err(Error::invalid(format!("--calib {}: the second {kind}", file.display()))
+                    .with_hint("give one text, one file of `benben calibrate`, or one of each"));
+            }
+        }
+        if args.calib.is_empty() {
+            return Ok(Self { calibration: None, text: None });
+        }
+        let network = Model::open(path, &benben::store::Options::default())?;
+        let calibration = match (calibration, &text) {
+            (Some(found), _) => {
+                found.check_model(&network.identity()?)?;
+                Some(found)
+            }
+            (None, Some(text)) => Some(collect(&network, text, seed, folder, global)?),
+            (None, None) => None,
+        };
+        Ok(Self { calibration, text: text.map(|text| (network, text)) })
+    }
+}
+
+/// Statistics of the network's layers on `text`; kept in `folder`, where they may be from an earlier run.
+fn collect(network: &Model, text: &str, seed: u64, folder: &Path, global: &Global) -> Result<Calibration> {
+    let context = STATISTICS_CONTEXT.min(network.config().context);
+    let about = About {
+        context,
+        seed: Some(seed),
+        ..About::new(&network.identity()?, blake3::hash(text.as_bytes()).as_bytes())
+    };
+    let name = format!("{} {} {context} {STATISTICS_CHUNKS} {seed}", about.model, about.data);
+    let name = blake3::hash(name.as_bytes()).to_hex();
+    std::fs::create_dir_all(folder).map_err(|e| Error::from(e).context(folder.display()))?;
+    let path = folder.join(format!("{}.calibration", &name[..32]));
+    if !path.exists() {
+        let tokens = network.tokenizer()?.encode(text, false)?;
+        let samples = samples(&tokens, context, Some(STATISTICS_CHUNKS), Some(seed))?;
+        let bar = Bar::new("calibrating", global);
+        let mut file = AtomicFile::create(&path, false)?;
+        let (mut blocks, weights) = (network.blocks()?, network.weights());
+        write(&mut blocks, &*weights, &samples, &about, &mut file, &mut |p| step(&bar, p))?;
+        file.commit()?;
+    }
+    Calibration::open(&path)
 }
 
 fn goal(model: &dyn ModelSource, args: &RecipeArgs) -> Option<Goal> {
@@ -72,7 +150,7 @@ fn goal(model: &dyn ModelSource, args: &RecipeArgs) -> Option<Goal> {
             clippy::cast_sign_loss,
             reason = "recipes allow 0 to 32 bits for each weight"
         )]
-        (None, None, Some(bits)) if args.calib.is_some() => {
+        (None, None, Some(bits)) if !args.calib.is_empty() => {
             Some(Goal::Bytes((bits * weights as f64 / 8.0) as u64))
         }
         _ => None,

@@ -1,15 +1,15 @@
 //! The kernels for x86-64 with AVX-512: a register is one column of a group.
 //!
-//! A code becomes its value by a permutation of the table, which is in one register up to 4 bits, in two for 5, in four
-//! for 6: a shift and a permutation for 16 weights, 2.5 times what the multiplication costs. Of 8 bits the 64 nearest to 0
-//! are looked up and the others computed, which is twice as fast as a gather.
+//! A code becomes its value by a permutation of the table, which is in one register up to 4 bits and in two for 5: a shift
+//! and a permutation for 16 weights. Of 6 bits the magnitude is looked up and the sign put to it, by one rotation for
+//! both. Of 8 bits the 64 nearest to 0 are looked up and the others computed, which is twice as fast as a gather.
 #![allow(unsafe_code, reason = "vector instructions; `portable` is the twin that tests hold this against")]
 #![allow(clippy::cast_possible_truncation, reason = "shifts below 32")]
 #![allow(clippy::needless_range_loop, reason = "registers by number, in more than one array")]
 
 use super::packing::{
-    BRAIN, FAR, FULL, HALF, LANES, Line, Packing, REGULAR, TRITS, View, bits, by_count, lead, per_line,
-    table, unroll,
+    BRAIN, FAR, FULL, HALF, LANES, Line, Packing, REGULAR, SIGNED, TRITS, View, bits, by_count, lead, table,
+    unit, unit_lines, unroll,
 };
 use super::portable::Lanes;
 use std::arch::x86_64::*;
@@ -47,10 +47,10 @@ impl Tables {
         Self { near, all: values.as_ptr(), step: _mm512_set1_ps(view.far.unwrap_or(0.0)) }
     }
 
-    /// Column `i` of the line at `line`.
+    /// Column `i` of the unit at `line`.
     ///
     /// # Safety
-    /// `line` may be read, and `self` is for `P`: its table has an entry for every code.
+    /// `line` may be read, `P` has units of one, and `self` is for `P`: its table has an entry for every code.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
     #[inline]
     unsafe fn column<const P: u8>(&self, line: *const Line, i: usize) -> __m512 {
@@ -72,11 +72,6 @@ impl Tables {
             }
             2..=4 => _mm512_permutexvar_ps(code, self.near[0]),
             5 => _mm512_permutex2var_ps(self.near[0], code, self.near[1]),
-            6 => {
-                let low = _mm512_permutex2var_ps(self.near[0], code, self.near[1]);
-                let high = _mm512_permutex2var_ps(self.near[2], code, self.near[3]);
-                _mm512_mask_blend_ps(_mm512_test_epi32_mask(code, _mm512_set1_epi32(32)), low, high)
-            }
             REGULAR => {
                 let above = _mm512_permutex2var_ps(self.near[0], code, self.near[1]);
                 let below = _mm512_permutex2var_ps(self.near[2], code, self.near[3]);
@@ -95,6 +90,59 @@ impl Tables {
                 unsafe { _mm512_i32gather_ps::<4>(code, self.all) }
             }
         }
+    }
+}
+
+/// Evaluates `$body` for each column `$i` of the unit at `$lines`, whose weights are `$weights`. Sixteen columns are
+/// written out: the compiler does not unroll so many, and looks for their place in a loop at twice the time.
+macro_rules! each_column {
+    ($P:ident, $tables:expr, $lines:expr, |$i:ident, $weights:ident| $body:expr) => {
+        if $P == SIGNED {
+            each_column!(@ $tables, $lines, $i, $weights, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+        } else {
+            for $i in 0..unit($P) {
+                let $weights = $tables.column::<$P>($lines, $i);
+                $body
+            }
+        }
+    };
+    (@ $tables:expr, $lines:expr, $i:ident, $weights:ident, $body:expr, $($n:literal)*) => {{
+        $(
+            let $i = $n;
+            let $weights = $tables.signed::<$n>($lines);
+            $body;
+        )*
+    }};
+}
+
+impl Tables {
+    /// Column `I` of a unit of signs and magnitudes; see [`signed`](super::packing::signed).
+    ///
+    /// # Safety
+    /// Three lines may be read.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn signed<const I: usize>(&self, unit: *const Line) -> __m512 {
+        // SAFETY: as the caller says.
+        let word = |j: usize| unsafe { _mm512_load_si512(unit.add(j).cast()) };
+        let (sign, magnitude) = if I < 15 {
+            let turned = _mm512_rorv_epi32(word(I / 5), _mm512_set1_epi32((6 * (I % 5) + 1) as i32));
+            (turned, turned)
+        } else {
+            const AND_OR: i32 = 0xea;
+            let high = _mm512_srli_epi32::<26>(word(0));
+            let middle = _mm512_srli_epi32::<28>(word(2));
+            let low = _mm512_srli_epi32::<30>(word(1));
+            let low = _mm512_ternarylogic_epi32::<AND_OR>(middle, _mm512_set1_epi32(12), low);
+            (word(0), _mm512_ternarylogic_epi32::<AND_OR>(high, _mm512_set1_epi32(16), low))
+        };
+        // The permutation looks at five bits of the magnitude.
+        let value = _mm512_permutex2var_ps(self.near[0], magnitude, self.near[1]);
+        // (sign & 1 << 31) ^ value.
+        const AND_XOR: i32 = 0x78;
+        let top = _mm512_set1_epi32(i32::MIN);
+        let signed = _mm512_ternarylogic_epi32::<AND_XOR>(_mm512_castps_si512(value), sign, top);
+        _mm512_castsi512_ps(signed)
     }
 }
 
@@ -136,19 +184,20 @@ pub(super) fn tile<const R: usize>(
 unsafe fn dot_in<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
     let tables = Tables::new::<P>(&view);
     let lines = &view.lines[lead(P)..];
+    let units = lines.len() / unit_lines(P);
     let mut sums = [_mm512_setzero_ps(); 4];
     let mut done = 0;
-    while done < lines.len() {
+    while done < units {
         for u in 0..unroll(P) {
-            if done + u < lines.len() {
-                for i in 0..per_line(P) {
-                    let k = u * per_line(P) + i;
-                    // SAFETY: the line is there, and `x` has a value for each of its columns.
-                    unsafe {
-                        let weights = tables.column::<P>(lines.as_ptr().add(done + u), i);
-                        let x = _mm512_set1_ps(*x.as_ptr().add(done * per_line(P) + k));
-                        sums[k % 4] = _mm512_fmadd_ps(weights, x, sums[k % 4]);
-                    }
+            if done + u < units {
+                let lines = lines[(done + u) * unit_lines(P)..].as_ptr();
+                // SAFETY: the unit is there, and `x` has a value for each of its columns.
+                unsafe {
+                    let x = x.as_ptr().add((done + u) * unit(P));
+                    each_column!(P, tables, lines, |i, weights| {
+                        let k = u * unit(P) + i;
+                        sums[k % 4] = _mm512_fmadd_ps(weights, _mm512_set1_ps(*x.add(i)), sums[k % 4]);
+                    });
                 }
             }
         }
@@ -166,10 +215,15 @@ unsafe fn dot_in<const P: u8>(view: View<'_>, x: &[f32]) -> Lanes {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
 unsafe fn expand_in<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
     let tables = Tables::new::<P>(&view);
-    for (line, out) in view.lines[lead(P) + first..].iter().zip(out.chunks_mut(per_line(P))) {
-        for (i, out) in out.iter_mut().enumerate() {
-            // SAFETY: `line` is one of the view's, `out` 16 floats.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), tables.column::<P>(line, i)) };
+    let units = view.lines[lead(P)..].chunks_exact(unit_lines(P)).skip(first);
+    for (lines, out) in units.zip(out.chunks_mut(unit(P))) {
+        // SAFETY: `lines` are a unit, what is written is 16 floats.
+        unsafe {
+            each_column!(P, tables, lines.as_ptr(), |i, weights| {
+                if let Some(out) = out.get_mut(i) {
+                    _mm512_storeu_ps(out.as_mut_ptr(), weights);
+                }
+            });
         }
     }
 }

@@ -8,6 +8,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod outliers;
 mod packing;
 mod panels;
 mod portable;
@@ -16,7 +17,7 @@ mod run;
 mod tests;
 
 pub(crate) use packing::LANES;
-use packing::{Packing, View, by_count, by_packing, lead, per_line, table};
+use packing::{Packing, View, by_count, by_packing, lead, table, unit};
 pub(crate) use panels::{MAX_COLUMNS, Panels, most_bytes};
 use portable::Lanes;
 pub(crate) use run::{Job, run};
@@ -67,9 +68,7 @@ impl Kernel {
     /// added in order to the sum of `k mod 4`; `(s0 + s1) + (s2 + s3)` is the result, whatever the packing.
     pub(crate) fn dot(self, view: View<'_>, x: &[f32]) -> Lanes {
         view.check();
-        assert!(
-            x.len() >= view.packing.lines(view.columns) * per_line(view.packing as u8) && self.is_available()
-        );
+        assert!(x.len() >= view.columns.next_multiple_of(unit(view.packing as u8)) && self.is_available());
         by_packing!(view.packing, P => match self {
             Self::Portable => portable::dot::<P, false>(view, x),
             #[cfg(target_arch = "x86_64")]
@@ -81,7 +80,7 @@ impl Kernel {
         })
     }
 
-    /// Values of the columns from those of line `first` on, as many as `out` has.
+    /// Values of the columns from those of unit `first` on, as many as `out` has.
     pub(crate) fn expand(self, view: View<'_>, first: usize, out: &mut [Lanes]) {
         view.check();
         assert!(self.is_available());

@@ -26,7 +26,7 @@ pub(crate) enum Packing {
     Bits4 = 4,
     /// Five bits.
     Bits5 = 5,
-    /// Six bits.
+    /// Six bits: a sign and five of magnitude, sixteen columns in three lines.
     Bits6 = 6,
     /// Eight bits.
     Bits8 = 8,
@@ -45,6 +45,8 @@ pub(crate) const HALF: u8 = 16;
 pub(crate) const BRAIN: u8 = 17;
 pub(crate) const FULL: u8 = 32;
 
+/// Codes of six bits, which are a sign and a magnitude: a table of 32 values is one permutation, of 64 two and a choice.
+pub(crate) const SIGNED: u8 = Packing::Bits6 as u8;
 /// Codes of eight bits to a kernel that computes the values of [`View::far`] integers and keeps the rest in registers.
 pub(crate) const REGULAR: u8 = 9;
 /// Integers from here on, of either sign, are far.
@@ -71,18 +73,24 @@ pub(crate) const fn bits(packing: u8) -> usize {
     }
 }
 
-/// Columns of a line of packing `P`.
-pub(crate) const fn per_line(packing: u8) -> usize {
+/// Columns of a unit of packing `P`, the least that begins and ends with a line.
+pub(crate) const fn unit(packing: u8) -> usize {
     match packing {
         FULL => 1,
         HALF | BRAIN => 2,
+        SIGNED => 16,
         code => 32 / bits(code),
     }
 }
 
-/// Lines after which columns come back to the same of four sums.
+/// Lines of a unit.
+pub(crate) const fn unit_lines(packing: u8) -> usize {
+    if packing == SIGNED { 3 } else { 1 }
+}
+
+/// Units after which columns come back to the same of four sums.
 pub(crate) const fn unroll(packing: u8) -> usize {
-    match per_line(packing) % 4 {
+    match unit(packing) % 4 {
         0 => 1,
         2 => 2,
         _ => 4,
@@ -94,14 +102,56 @@ pub(crate) const fn lead(packing: u8) -> usize {
     if packing == TRITS { 2 } else { 0 }
 }
 
-/// Columns after which every packing begins a line: a multiple of 16, 10, 8, 6, 5, 4, 3, 2 and 1.
+/// Columns after which every packing begins a unit: a multiple of 16, 10, 8, 6, 5, 4, 3, 2 and 1.
 pub(crate) const WHOLE: usize = 240;
+/// Columns of a panel that is multiplied with many vectors: two of them are 120 kB, half of the least L2 cache there is.
+pub(crate) const BLOCK: usize = 4 * WHOLE;
 
 impl Packing {
     /// Lines of codes for `columns`.
     pub(crate) const fn lines(self, columns: usize) -> usize {
-        columns.div_ceil(per_line(self as u8))
+        columns.div_ceil(unit(self as u8)) * unit_lines(self as u8)
     }
+
+    /// Whether integer `q` has a code.
+    pub(crate) const fn holds(self, q: i32) -> bool {
+        let limit = 1 << (bits(self as u8) - 1);
+        if self as u8 == SIGNED { q.abs() < limit } else { q ^ (q >> 31) < limit }
+    }
+
+    /// Writes integer `q`, which has a code of packing `P`, as column `i` of row `lane` of a unit that is 0 there.
+    #[inline(always)]
+    pub(crate) fn put<const P: u8>(unit: &mut [Line], i: usize, lane: usize, q: i32) {
+        if P != SIGNED {
+            let code = q.cast_unsigned() & ((1 << bits(P)) - 1);
+            unit[0].0[lane] |= code << (bits(P) * i);
+            return;
+        }
+        let (sign, magnitude) = (u32::from(q < 0), q.unsigned_abs());
+        if i < 15 {
+            unit[i / 5].0[lane] |= (sign | magnitude << 1) << (6 * (i % 5));
+        } else {
+            unit[0].0[lane] |= sign << 31 | (magnitude & 16) << 26;
+            unit[1].0[lane] |= magnitude << 30;
+            unit[2].0[lane] |= (magnitude & 12) << 28;
+        }
+    }
+}
+
+/// Sign (as bit 31) and magnitude of column `i` of row `lane` of a unit of [`SIGNED`] codes. Turned right by one bit more
+/// than where it begins, a code has its sign where that of a float is and its magnitude at the low end: one rotation
+/// serves the look-up and the sign. The two bits that five codes leave of each word are the sixteenth.
+#[inline(always)]
+pub(crate) fn signed(unit: &[Line], i: usize, lane: usize) -> (u32, usize) {
+    let word = |j: usize| unit[j].0[lane];
+    let (sign, magnitude) = if i < 15 {
+        let word = word(i / 5);
+        let turned = word >> (6 * (i % 5) + 1) | word << (31 - 6 * (i % 5));
+        (turned, turned & 31)
+    } else {
+        (word(0), word(0) >> 26 & 16 | word(1) >> 30 | word(2) >> 28 & 12)
+    };
+    (sign & 1 << 31, magnitude as usize)
 }
 
 /// Where the table of each packing of integers begins in the tables of a matrix. Narrow ones are repeated up to a
@@ -112,9 +162,10 @@ pub(crate) const fn table(packing: u8) -> std::ops::Range<usize> {
         3 => 16..32,
         4 => 32..48,
         5 => 48..80,
-        6 => 80..144,
-        8 | REGULAR => 144..400,
-        10 => 400..1424,
+        // Magnitudes.
+        SIGNED => 80..112,
+        8 | REGULAR => 112..368,
+        10 => 368..1392,
         _ => 0..0,
     }
 }
@@ -132,7 +183,8 @@ pub(crate) fn tables(widest: Packing, value: impl Fn(i32) -> f32) -> Box<[f32]> 
     let packings = INTEGERS.into_iter().take_while(|&p| p as u8 <= widest as u8);
     packings
         .flat_map(|p| table(p as u8).map(move |i| (p, i)))
-        .map(|(p, i)| value(integer((i - table(p as u8).start) as u32, bits(p as u8))))
+        .map(|(p, i)| (p as u8, (i - table(p as u8).start) as u32))
+        .map(|(p, code)| value(if p == SIGNED { code as i32 } else { integer(code, bits(p)) }))
         .collect()
 }
 

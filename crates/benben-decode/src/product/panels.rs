@@ -1,52 +1,35 @@
 //! A matrix in groups of 16 rows, each in the packing that takes the least room.
 
 use super::Kernel;
+use super::outliers::{self, Outlier, Outliers};
 use super::packing::{
-    FAR, INTEGERS, LANES, Line, Packing, View, bits, by_packing, lead, per_line, table, tables,
+    FAR, INTEGERS, LANES, Line, Packing, View, by_packing, lead, table, tables, unit, unit_lines,
 };
 use super::portable::{self, Lanes};
 use benben_codec::lattice::Lattice;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// What an outlier counts for when packings are compared, in bytes. It takes 8, and a product spends on it what it
-/// spends on 20 codes.
-const OUTLIER_COST: usize = 10;
-
-/// A weight that the codes of its group do not reach. Its code is 0, whose value is 0.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Outlier {
-    /// `column * 16 + lane`.
-    at: u32,
-    value: f32,
-}
-
-impl Outlier {
-    #[allow(clippy::cast_possible_truncation, reason = "below MAX_COLUMNS * 16 = 2^31")]
-    fn new(column: usize, lane: usize, value: f32) -> Self {
-        Self { at: (column * LANES + lane) as u32, value }
-    }
-
-    pub(crate) fn column(self) -> usize {
-        self.at as usize / LANES
-    }
-
-    pub(crate) fn lane(self) -> usize {
-        self.at as usize % LANES
-    }
-
-    pub(crate) fn value(self) -> f32 {
-        self.value
-    }
-}
+/// What an outlier counts for when packings are compared, in bytes beside the 8 that it takes.
+const OUTLIER_COST: usize = 2;
+/// Weights of a slab, within a group.
+const SLAB: usize = 1 << 20;
 
 /// 16 rows.
 #[derive(Debug)]
 struct Group {
     packing: Packing,
-    lines: Box<[Line]>,
-    /// By column, then by lane.
-    outliers: Box<[Outlier]>,
+    /// Where its lines are: of codes, then of outliers.
+    slab: u32,
+    first: u32,
+    outliers: u32,
+}
+
+/// A group by itself.
+struct Packed {
+    packing: Packing,
+    lines: Vec<Line>,
+    outliers: usize,
 }
 
 /// A matrix in memory.
@@ -55,6 +38,9 @@ pub(crate) struct Panels {
     rows: usize,
     columns: usize,
     groups: Vec<Group>,
+    /// Lines of about [`SLAB`] weights each, those of a group after those of the one before. In allocations of their own
+    /// each group would begin with misses of the cache that no prefetcher foresees: a quarter of the time of a product.
+    slabs: Vec<Box<[Line]>>,
     /// Values of integers, by packing; empty for floats.
     tables: Box<[f32]>,
     /// See [`View::far`].
@@ -76,7 +62,8 @@ impl Panels {
             _ => Box::default(),
         };
         let far = lattice.and_then(|l| far(|q| l.value(q)));
-        Self { rows, columns, groups: Vec::with_capacity(rows.div_ceil(LANES)), tables, far }
+        let groups = Vec::with_capacity(rows.div_ceil(LANES));
+        Self { rows, columns, groups, slabs: Vec::new(), tables, far }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -92,10 +79,32 @@ impl Panels {
         self.groups.len()
     }
 
-    /// Bytes of codes, outliers and tables; the 40 of each group around them are not counted.
+    /// Bytes of codes, outliers and tables; the 16 of each group around them are not counted.
     pub(crate) fn bytes(&self) -> usize {
-        let of = |g: &Group| size_of_val(&*g.lines) + size_of_val(&*g.outliers);
-        self.groups.iter().map(of).sum::<usize>() + size_of_val(&*self.tables)
+        self.slabs.iter().map(|s| size_of_val(&**s)).sum::<usize>() + size_of_val(&*self.tables)
+    }
+
+    /// Appends groups `0..count`, each as `pack` gives it.
+    fn push(&mut self, count: usize, pack: impl Fn(usize) -> Packed + Sync) {
+        let most = (SLAB / (LANES * self.columns)).max(1);
+        let mut packed = Vec::with_capacity(most.min(count));
+        for start in (0..count).step_by(most) {
+            packed.clear();
+            packed.par_extend((start..count.min(start + most)).into_par_iter().map(&pack));
+            let total = packed.iter().map(|p| p.lines.len()).sum();
+            let mut slab = Vec::with_capacity(total);
+            for Packed { packing, lines, outliers } in packed.drain(..) {
+                let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                self.groups.push(Group {
+                    packing,
+                    slab: number(self.slabs.len()),
+                    first: number(slab.len()),
+                    outliers: number(outliers),
+                });
+                slab.extend_from_slice(&lines);
+            }
+            self.slabs.push(slab.into());
+        }
     }
 
     /// Appends whole groups of rows given as the integers of `lattice`, rows after one another; the last may be cut.
@@ -109,7 +118,8 @@ impl Panels {
     ) {
         let columns = self.columns;
         let size = LANES * columns;
-        let group = |(i, rows): (usize, &[f32])| {
+        let group = |i: usize| {
+            let rows = part(integers, i, size);
             let start = first + (i * size) as u64;
             let from = exceptions.partition_point(|e| e.0 < start);
             let to = exceptions.partition_point(|e| e.0 < start + rows.len() as u64);
@@ -120,26 +130,26 @@ impl Panels {
             });
             pack_integers(rows, columns, lattice, own.collect())
         };
-        self.groups.par_extend(integers.par_chunks(size).enumerate().map(group));
+        self.push(integers.len().div_ceil(size), group);
     }
 
     /// Appends whole groups of f32 rows.
     pub(crate) fn push_values(&mut self, values: &[f32]) {
-        let columns = self.columns;
-        let group = |rows: &[f32]| {
-            let lines = transpose(rows, columns, |v| v).iter().map(|l| Line(l.map(f32::to_bits))).collect();
-            Group { packing: Packing::Full, lines, outliers: Box::default() }
+        let (columns, size) = (self.columns, LANES * self.columns);
+        let group = |i: usize| {
+            let panel = transpose(part(values, i, size), columns, |v| v);
+            Packed::new(Packing::Full, panel.iter().map(|l| Line(l.map(f32::to_bits))).collect())
         };
-        self.groups.par_extend(values.par_chunks(LANES * columns).map(group));
+        self.push(values.len().div_ceil(size), group);
     }
 
     /// Appends whole groups of rows of f16 (or bf16 where `brain`), little-endian.
     pub(crate) fn push_halves(&mut self, bytes: &[u8], brain: bool) {
-        let columns = self.columns;
+        let (columns, size) = (self.columns, 2 * LANES * self.columns);
         let packing = if brain { Packing::Brain } else { Packing::Half };
-        let group = |rows: &[u8]| {
+        let group = |i: usize| {
             let mut lines = vec![Line([0; LANES]); packing.lines(columns)];
-            for (lane, row) in rows.chunks(2 * columns).enumerate() {
+            for (lane, row) in part(bytes, i, size).chunks(2 * columns).enumerate() {
                 for (line, pair) in lines.iter_mut().zip(row.chunks(4)) {
                     for (i, half) in pair.as_chunks::<2>().0.iter().enumerate() {
                         let half = u32::from(u16::from_le_bytes(*half));
@@ -147,60 +157,65 @@ impl Panels {
                     }
                 }
             }
-            Group { packing, lines: lines.into(), outliers: Box::default() }
+            Packed::new(packing, lines)
         };
-        self.groups.par_extend(bytes.par_chunks(2 * LANES * columns).map(group));
+        self.push(bytes.len().div_ceil(size), group);
     }
 
     /// Appends whole groups of rows of trits (0, 1, 2), with the positive and the negative level of each row.
     pub(crate) fn push_trits(&mut self, trits: &[u8], levels: &[[f32; 2]]) {
-        let columns = self.columns;
-        let group = |(rows, levels): (&[u8], &[[f32; 2]])| {
+        let (columns, size) = (self.columns, LANES * self.columns);
+        let group = |i: usize| {
             let packing = Packing::Trits;
             let mut lines = vec![Line([0; LANES]); 2 + packing.lines(columns)];
-            for (lane, (row, levels)) in rows.chunks(columns).zip(levels).enumerate() {
+            let rows = part(trits, i, size).chunks(columns).zip(part(levels, i, LANES));
+            for (lane, (row, levels)) in rows.enumerate() {
                 lines[0].0[lane] = levels[0].to_bits();
                 lines[1].0[lane] = (-levels[1]).to_bits();
-                for (line, part) in lines[2..].iter_mut().zip(row.chunks(per_line(packing as u8))) {
+                for (line, part) in lines[2..].iter_mut().zip(row.chunks(unit(packing as u8))) {
                     let word = part.iter().enumerate().fold(0, |w, (i, &t)| w | u32::from(t) << (2 * i));
                     line.0[lane] = word;
                 }
             }
-            Group { packing, lines: lines.into(), outliers: Box::default() }
+            Packed::new(packing, lines)
         };
-        let rows = trits.par_chunks(LANES * columns).zip(levels.par_chunks(LANES));
-        self.groups.par_extend(rows.map(group));
+        self.push(trits.len().div_ceil(size).min(levels.len().div_ceil(LANES)), group);
     }
 
     /// The same matrix with every weight as f32, outliers among them.
     pub(crate) fn expanded(mut self, kernel: Kernel) -> Self {
-        let columns = self.columns;
-        let tables = std::mem::take(&mut self.tables);
-        self.groups.par_iter_mut().for_each(|group| {
-            let mut panel = vec![[0.0; LANES]; columns];
-            kernel.expand(group.view(columns, &tables, None), 0, &mut panel);
-            for outlier in std::mem::take(&mut group.outliers) {
-                panel[outlier.column()][outlier.lane()] = outlier.value;
-            }
-            group.lines = panel.iter().map(|l| Line(l.map(f32::to_bits))).collect();
-            group.packing = Packing::Full;
-        });
-        self
+        let mut dense = Self::new(self.rows, self.columns, None);
+        let mut rest = 0..self.groups.len();
+        for slab in 0..self.slabs.len() {
+            let here = |g: &Group| g.slab as usize == slab;
+            let own =
+                rest.start..rest.start + self.groups[rest.clone()].iter().take_while(|g| here(g)).count();
+            rest.start = own.end;
+            dense.push(own.len(), |i| {
+                let mut panel = vec![[0.0; LANES]; self.columns];
+                self.panel(kernel, own.start + i, 0..self.columns, &mut panel);
+                Packed::new(Packing::Full, panel.iter().map(|l| Line(l.map(f32::to_bits))).collect())
+            });
+            self.slabs[slab] = Box::default();
+        }
+        dense
     }
 
     /// One group.
-    pub(crate) fn view(&self, group: usize) -> (View<'_>, &[Outlier]) {
-        let group = &self.groups[group];
-        (group.view(self.columns, &self.tables, self.far), &group.outliers)
+    pub(crate) fn view(&self, group: usize) -> (View<'_>, Outliers<'_>) {
+        let Group { packing, slab, first, outliers } = self.groups[group];
+        let lines = &self.slabs[slab as usize][first as usize..];
+        let (lines, rest) = lines.split_at(lead(packing as u8) + packing.lines(self.columns));
+        let outliers = Outliers::new(&rest[..outliers::lines(outliers as usize)], outliers as usize);
+        (View { packing, lines, columns: self.columns, tables: &self.tables, far: self.far }, outliers)
     }
 
-    /// Values of columns `columns`, which begin a line in every packing, of one group.
+    /// Values of columns `columns`, which begin a unit in every packing, of one group.
     pub(crate) fn panel(&self, kernel: Kernel, group: usize, columns: Range<usize>, out: &mut [Lanes]) {
         let (view, outliers) = self.view(group);
-        kernel.expand(view, columns.start / per_line(view.packing as u8), out);
-        let from = outliers.partition_point(|o| o.column() < columns.start);
-        for outlier in outliers[from..].iter().take_while(|o| o.column() < columns.end) {
-            out[outlier.column() - columns.start][outlier.lane()] = outlier.value;
+        kernel.expand(view, columns.start / unit(view.packing as u8), out);
+        for outlier in outliers.within(columns.clone()) {
+            out[outlier.column() - columns.start][outlier.lane()] = outlier.value();
         }
     }
 
@@ -211,20 +226,25 @@ impl Panels {
         by_packing!(view.packing, P => {
             let (levels, lines) = view.lines.split_at(lead(P));
             let values = &view.tables[table(P)];
-            for (line, out) in lines.iter().zip(out.chunks_mut(per_line(P))) {
+            for (lines, out) in lines.chunks_exact(unit_lines(P)).zip(out.chunks_mut(unit(P))) {
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out = portable::one::<P>(line, i, lane, levels, values);
+                    *out = portable::one::<P>(lines, i, lane, levels, values);
                 }
             }
         });
-        outliers.iter().filter(|o| o.lane() == lane).for_each(|o| out[o.column()] = o.value);
+        outliers.iter().filter(|o| o.lane() == lane).for_each(|o| out[o.column()] = o.value());
     }
 }
 
-impl Group {
-    fn view<'a>(&'a self, columns: usize, tables: &'a [f32], far: Option<f32>) -> View<'a> {
-        View { packing: self.packing, lines: &self.lines, columns, tables, far }
+impl Packed {
+    fn new(packing: Packing, lines: Vec<Line>) -> Self {
+        Self { packing, lines, outliers: 0 }
     }
+}
+
+/// Part `i` of those of `size`.
+fn part<T>(all: &[T], i: usize, size: usize) -> &[T] {
+    &all[i * size..all.len().min((i + 1) * size)]
 }
 
 /// The step of integers of 8 bits from [`FAR`] on, where all their values are whole multiples of one.
@@ -246,8 +266,11 @@ pub(crate) fn most_bytes(rows: usize, columns: usize, integers: Option<(u32, u64
     let exceptions = integers.map_or(0, |i| usize::try_from(i.1).unwrap_or(usize::MAX));
     let tables = if integers.is_some() { table(packing as u8).end * size_of::<f32>() } else { 0 };
     let group = packing.lines(columns).saturating_mul(size_of::<Line>());
-    let groups = rows.div_ceil(LANES).saturating_mul(group);
-    groups.saturating_add(exceptions.saturating_mul(size_of::<Outlier>())).saturating_add(tables)
+    // Where a packing with outliers is taken, it costs no more than one that has but the exceptions as such.
+    let each = size_of::<Outlier>() + OUTLIER_COST;
+    let begun = if exceptions > 0 { size_of::<Line>() } else { 0 };
+    let groups = rows.div_ceil(LANES).saturating_mul(group + begun);
+    groups.saturating_add(exceptions.saturating_mul(each)).saturating_add(tables)
 }
 
 /// Up to 16 rows of `columns` as columns of 16; rows that are not there are 0.
@@ -262,55 +285,53 @@ fn transpose<T: Copy, U: Copy + Default>(rows: &[T], columns: usize, of: impl Fn
 }
 
 /// One group in the packing that costs least.
-fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Vec<Outlier>) -> Group {
+fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Vec<Outlier>) -> Packed {
     #[allow(clippy::cast_possible_truncation, reason = "integers of a lattice fit ten bits")]
     let mut integers = transpose(rows, columns, |q| q as i32);
     let mut outliers = exceptions;
     for outlier in &outliers {
         integers[outlier.column()][outlier.lane()] = 0;
     }
-    // Integers beyond each packing, negative ones folded: q fits b bits where q xor sign is below 2^(b - 1).
     let mut beyond = [[0u32; LANES]; INTEGERS.len()];
     for line in &integers {
-        let folded = line.map(|q| q ^ (q >> 31));
         for (beyond, packing) in beyond.iter_mut().zip(INTEGERS) {
-            let limit = 1 << (bits(packing as u8) - 1);
-            for (count, q) in beyond.iter_mut().zip(folded) {
-                *count += u32::from(q >= limit);
+            for (count, q) in beyond.iter_mut().zip(line) {
+                *count += u32::from(!packing.holds(*q));
             }
         }
     }
     let cost = |(i, packing): (usize, Packing)| {
-        let outliers = beyond[i].iter().sum::<u32>() as usize;
-        (packing.lines(columns) * size_of::<Line>() + outliers * OUTLIER_COST, outliers, packing)
+        let beyond = beyond[i].iter().sum::<u32>() as usize;
+        let all = outliers.len() + beyond;
+        let lines = packing.lines(columns) + outliers::lines(all);
+        (lines * size_of::<Line>() + all * OUTLIER_COST, beyond, packing)
     };
     let allowed =
         INTEGERS.into_iter().enumerate().filter(|(_, p)| lattice.lowest < -128 || *p != Packing::Bits10);
-    let best = allowed.map(cost).min_by_key(|&(cost, outliers, _)| (cost, outliers));
-    let (_, count, packing) = best.unwrap_or((0, 0, Packing::Bits8));
-    let bits = bits(packing as u8);
-    if count > 0 {
-        outliers.reserve_exact(count);
-        let limit = 1 << (bits - 1);
+    let best = allowed.map(cost).min_by_key(|&(cost, beyond, _)| (cost, beyond));
+    let (_, beyond, packing) = best.unwrap_or((0, 0, Packing::Bits8));
+    if beyond > 0 {
+        outliers.reserve_exact(beyond);
         for (column, line) in integers.iter_mut().enumerate() {
             for (lane, q) in line.iter_mut().enumerate() {
-                if *q ^ (*q >> 31) >= limit {
+                if !packing.holds(*q) {
                     outliers.push(Outlier::new(column, lane, lattice.value(*q)));
                     *q = 0;
                 }
             }
         }
     }
-    outliers.sort_unstable_by_key(|o| o.at);
-    let mask = (1u32 << bits) - 1;
-    let lines = integers.chunks(per_line(packing as u8)).map(|columns| {
-        let mut words = [0u32; LANES];
+    let (count, codes) = (outliers.len(), packing.lines(columns));
+    let mut lines = Vec::with_capacity(codes + outliers::lines(count));
+    lines.resize(codes, Line([0; LANES]));
+    let units = lines.chunks_mut(unit_lines(packing as u8)).zip(integers.chunks(unit(packing as u8)));
+    by_packing!(packing, P => units.for_each(|(lines, columns)| {
         for (i, column) in columns.iter().enumerate() {
-            for (word, q) in words.iter_mut().zip(column) {
-                *word |= (q.cast_unsigned() & mask) << (bits * i);
+            for (lane, q) in column.iter().enumerate() {
+                Packing::put::<P>(lines, i, lane, *q);
             }
         }
-        Line(words)
-    });
-    Group { packing, lines: lines.collect(), outliers: outliers.into() }
+    }));
+    outliers::append(outliers, &mut lines);
+    Packed { packing, lines, outliers: count }
 }

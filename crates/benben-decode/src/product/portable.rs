@@ -1,6 +1,8 @@
 //! The definition of the kernels, in plain Rust; also compiled for AVX2.
 
-use super::packing::{BRAIN, FULL, HALF, LANES, Line, TRITS, View, bits, lead, per_line, table};
+use super::packing::{
+    BRAIN, FULL, HALF, LANES, Line, SIGNED, TRITS, View, bits, lead, signed, table, unit, unit_lines,
+};
 
 /// 16 rows of one column.
 pub(super) type Lanes = [f32; LANES];
@@ -10,10 +12,11 @@ fn multiply_add<const FMA: bool>(a: f32, b: f32, sum: f32) -> f32 {
     if FMA { a.mul_add(b, sum) } else { a * b + sum }
 }
 
-/// Column `i` of row `r` of a line.
+/// Column `i` of row `r` of a unit.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "halves of a word")]
-pub(super) fn one<const P: u8>(line: &Line, i: usize, r: usize, levels: &[Line], values: &[f32]) -> f32 {
+pub(super) fn one<const P: u8>(lines: &[Line], i: usize, r: usize, levels: &[Line], values: &[f32]) -> f32 {
+    let line = &lines[0];
     let half = || (line.0[(i % 2) * 8 + r / 2] >> (16 * (r % 2))) as u16;
     match P {
         FULL => f32::from_bits(line.0[r]),
@@ -24,14 +27,18 @@ pub(super) fn one<const P: u8>(line: &Line, i: usize, r: usize, levels: &[Line],
             2 => f32::from_bits(levels[1].0[r]),
             _ => 0.0,
         },
+        SIGNED => {
+            let (sign, magnitude) = signed(lines, i, r);
+            f32::from_bits(values[magnitude].to_bits() ^ sign)
+        }
         _ => values[((line.0[r] >> (bits(P) * i)) & ((1 << bits(P)) - 1)) as usize],
     }
 }
 
-/// Column `i` of a line.
+/// Column `i` of a unit.
 #[inline(always)]
-fn column<const P: u8>(line: &Line, i: usize, levels: &[Line], values: &[f32]) -> Lanes {
-    std::array::from_fn(|r| one::<P>(line, i, r, levels, values))
+fn column<const P: u8>(lines: &[Line], i: usize, levels: &[Line], values: &[f32]) -> Lanes {
+    std::array::from_fn(|r| one::<P>(lines, i, r, levels, values))
 }
 
 /// Value of an f16, exact.
@@ -53,9 +60,9 @@ pub(super) fn dot<const P: u8, const FMA: bool>(view: View<'_>, x: &[f32]) -> La
     let values = &view.tables[table(P)];
     let mut sums = [[0f32; LANES]; 4];
     let mut k = 0;
-    for line in lines {
-        for i in 0..per_line(P) {
-            let weights = column::<P>(line, i, levels, values);
+    for lines in lines.chunks_exact(unit_lines(P)) {
+        for i in 0..unit(P) {
+            let weights = column::<P>(lines, i, levels, values);
             let (x, sum) = (x[k], &mut sums[k % 4]);
             for r in 0..LANES {
                 sum[r] = multiply_add::<FMA>(weights[r], x, sum[r]);
@@ -71,9 +78,10 @@ pub(super) fn dot<const P: u8, const FMA: bool>(view: View<'_>, x: &[f32]) -> La
 pub(super) fn expand<const P: u8>(view: View<'_>, first: usize, out: &mut [Lanes]) {
     let (levels, lines) = view.lines.split_at(lead(P));
     let values = &view.tables[table(P)];
-    for (line, out) in lines[first..].iter().zip(out.chunks_mut(per_line(P))) {
+    let units = lines.chunks_exact(unit_lines(P)).skip(first);
+    for (lines, out) in units.zip(out.chunks_mut(unit(P))) {
         for (i, out) in out.iter_mut().enumerate() {
-            *out = column::<P>(line, i, levels, values);
+            *out = column::<P>(lines, i, levels, values);
         }
     }
 }

@@ -1,13 +1,11 @@
 //! One hand-over to the threads for all groups of all matrices.
 
-use super::packing::{LANES, WHOLE};
+use super::packing::{BLOCK, LANES};
 use super::portable::Lanes;
 use super::{Kernel, Panels};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Columns of a panel that is multiplied with many vectors: two of them are 120 kB, half of the least L2 cache there is.
-const BLOCK: usize = 4 * WHOLE;
 /// Weights times vectors below which threads are not worth a hand-over, which takes a few microseconds.
 const ALONE: usize = 1 << 16;
 /// Weights times vectors of a piece where there are many: a thread that is held up leaves some to the others.
@@ -88,9 +86,7 @@ impl Piece<'_> {
             for (group, out) in self.groups.zip(out.chunks_mut(LANES)) {
                 let (view, outliers) = self.panels.view(group);
                 let mut sums = kernel.dot(view, self.x);
-                for outlier in outliers {
-                    sums[outlier.lane()] += outlier.value() * self.x[outlier.column()];
-                }
+                outliers.add_products(self.x, &mut sums);
                 out.copy_from_slice(&sums[..out.len()]);
             }
             return;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
-use super::packing::{INTEGERS, LANES, Line, Packing, View, lead, per_line, tables};
+use super::packing::{INTEGERS, LANES, Line, Packing, View, lead, tables, unit};
 use super::{Job, Kernel, Panels, run};
 use benben_codec::lattice::Lattice;
 use proptest::prelude::*;
@@ -68,13 +68,13 @@ proptest! {
         for (packing, far) in ALL.into_iter().flat_map(|p| [(p, None), (p, far)]) {
             let lines = lines(packing, columns, seed);
             let view = View { packing, lines: &lines, columns, tables: &tables, far };
-            let first = packing.lines(columns) / 2;
-            let rest = columns - first * per_line(packing as u8);
+            let first = columns.div_ceil(unit(packing as u8)) / 2;
+            let rest = columns - first * unit(packing as u8);
             let of = |kernel: Kernel| {
                 let mut panel = vec![[0.0; LANES]; rest];
                 kernel.expand(view, first, &mut panel);
                 let mut sums = vec![[1.0; LANES]; 2 * vectors];
-                let x_rest = &x[first * per_line(packing as u8)..];
+                let x_rest = &x[first * unit(packing as u8)..];
                 kernel.tile(&[&panel, &panel], x_rest, stride, vectors, &mut sums);
                 let mut single = vec![[0.0; LANES]; vectors];
                 kernel.tile(&[&panel], x_rest, stride, vectors, &mut single);
@@ -88,7 +88,7 @@ proptest! {
             for v in 0..vectors {
                 for r in 0..LANES {
                     let sum: f32 = expected.1.iter().enumerate()
-                        .map(|(k, w)| w[r] * x[v * stride + first * per_line(packing as u8) + k])
+                        .map(|(k, w)| w[r] * x[v * stride + first * unit(packing as u8) + k])
                         .sum();
                     prop_assert_eq!(expected.3[v][r], sum);
                     prop_assert_eq!(expected.2[2 * v + 1][r], sum + 1.0);

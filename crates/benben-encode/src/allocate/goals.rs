@@ -81,7 +81,7 @@ impl Planner<'_, '_, '_> {
     /// The fewest bytes with at most `goal` nats for each token.
     pub(super) fn meet_loss(&mut self, goal: f64) -> Result<Allocation> {
         // Predicted losses add up, real ones do not quite: the prediction that is asked for follows what is measured.
-        let mut asked = goal;
+        let (mut asked, mut met, mut missed) = (goal, None, None);
         let mut best: Option<(u64, Vec<u32>)> = None;
         for _ in 0..TRIES {
             let plan = self.solve(&|table| least_bytes(table, asked))?;
@@ -94,22 +94,26 @@ impl Planner<'_, '_, '_> {
             if (MET * goal..=goal).contains(&found) {
                 break;
             }
-            // Aims a little below, so that it ends within.
-            asked *= (0.98 * goal / found.max(1e-9)).clamp(0.25, 4.0);
+            *(if found <= goal { &mut met } else { &mut missed }) = Some(asked);
+            // Between what was met and what was missed; before both are known in proportion, a little below the goal.
+            asked = match (met, missed) {
+                (Some(low), Some(high)) => f64::sqrt(low * high),
+                _ => asked * (0.98 * goal / found.max(1e-9)).clamp(0.25, 4.0),
+            };
         }
         let Some((budget, plan)) = best else {
             return Err(Error::invalid(format!("a loss of {goal} nats was not reached in {TRIES} tries"))
                 .with_hint("allow more loss"));
         };
         let (mut plan, losses) = self.evolve(plan, budget)?;
-        // What evolution gained in loss is given for bytes, a hundredth at a time.
-        if self.effort.generations > 0 {
-            for _ in 0..TRIES {
-                let Some(smaller) = self.smaller(&plan, budget / 100) else { break };
-                if self.loss(&self.taken(&smaller))?.is_none_or(|found| found > goal) {
-                    break;
-                }
+        // What was gained in loss is given for bytes: in steps that are halved where one is too far.
+        let mut step = budget / 8;
+        for _ in 0..2 * TRIES {
+            let Some(smaller) = self.smaller(&plan, step) else { break };
+            if self.loss(&self.taken(&smaller))?.is_some_and(|found| found <= goal) {
                 plan = smaller;
+            } else {
+                step /= 2;
             }
         }
         let taken = self.taken(&plan);

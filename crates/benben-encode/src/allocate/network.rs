@@ -207,6 +207,10 @@ impl Trial for NetworkTrial<'_> {
         Ok(if mean.is_finite() { mean } else { f64::INFINITY })
     }
 
+    fn is_table(&self, name: &str) -> bool {
+        self.network.table().is_some_and(|(table, _)| table == name)
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

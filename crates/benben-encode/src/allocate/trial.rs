@@ -18,6 +18,10 @@ pub trait Trial {
     /// As reading the levels and running the network.
     fn loss(&mut self, replaced: &[Replaced<'_>], samples: &[usize]) -> Result<f64>;
 
+    /// Whether samples are looked up in the tensor `name`: statistics of a layer that uses it too, such as a tied head,
+    /// do not say all of it.
+    fn is_table(&self, name: &str) -> bool;
+
     /// Names network and samples: measurements are kept under it. No white space.
     fn name(&self) -> &str;
 }

@@ -66,6 +66,11 @@ impl Unit {
         (LEAST_BITS..=MOST_BITS).contains(&bits)
     }
 
+    /// Whether statistics of its layer could be left aside.
+    pub(super) fn can_be_plain(&self) -> bool {
+        matches!(self.method.codec, Codec::Scalar | Codec::Trellis) && !self.method.plain
+    }
+
     /// The method of `bits` for each weight.
     pub(super) fn method(&self, bits: f64) -> Method {
         let codec = match self.method.codec {

@@ -13,12 +13,12 @@ use benben_format::Result;
 #[derive(Debug, Clone, Copy)]
 pub struct Calibrated<'a>(pub &'a Calibration);
 
-/// Whether `method` has a form with feedback for tensors of `shape`.
+/// Whether `method` has a form with feedback for tensors of `shape`, and does not decline it.
 #[must_use]
 pub fn has_feedback(method: &Method, shape: &[u64]) -> bool {
     match method.codec {
-        Codec::Scalar => true,
-        Codec::Trellis => shape.len() == 2,
+        Codec::Scalar => !method.plain,
+        Codec::Trellis => !method.plain && shape.len() == 2,
         _ => false,
     }
 }

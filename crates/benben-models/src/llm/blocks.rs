@@ -3,8 +3,9 @@
 use super::cache::KvCache;
 use super::config::{EMBEDDING, LlamaConfig};
 use super::evaluate::{Protocol, Score};
-use super::graph::Graph;
+use super::language_model::check_tokens;
 use super::scratch::Scratch;
+use super::skeleton::Skeleton;
 use crate::network::{Network, Sample, Stage, State};
 use benben_decode::Weights;
 use benben_format::{Error, Result};
@@ -16,7 +17,7 @@ const STAGES: usize = 4;
 /// A network of the Llama family whose layers run one after the other, for calibration. The same arithmetic as
 /// [`Llama`](super::Llama), which reads a sample in one block: the same bits.
 pub struct LlamaBlocks {
-    graph: Graph,
+    skeleton: Skeleton,
     stages: Vec<Stage>,
     scratch: Scratch,
     /// Of one layer, written anew by each sample.
@@ -29,11 +30,11 @@ impl LlamaBlocks {
     /// # Errors
     /// Corruption where a tensor is missing or has another shape than the configuration says; otherwise as decoding.
     pub fn new(config: LlamaConfig, weights: &dyn Weights) -> Result<Self> {
-        let graph = Graph::new(config, weights)?;
-        let config = &graph.config;
+        let skeleton = Skeleton::new(config, weights)?;
+        let config = &skeleton.config;
         let mut stages = Vec::with_capacity(STAGES * config.layers + 1);
-        for (block, layer) in graph.layers.iter().enumerate() {
-            let mut stage = |matrices: &[&super::graph::Matrix], columns| {
+        for (block, layer) in skeleton.layers.iter().enumerate() {
+            let mut stage = |matrices: &[&super::skeleton::Matrix], columns| {
                 let names = matrices.iter().map(|m| m.name.clone()).collect();
                 stages.push(Stage { block, names, columns });
             };
@@ -45,13 +46,13 @@ impl LlamaBlocks {
         let head = vec![config.output_name().to_owned()];
         stages.push(Stage { block: config.layers, names: head, columns: config.hidden });
         let cache = KvCache::new(config, 1);
-        Ok(Self { graph, stages, scratch: Scratch::default(), cache })
+        Ok(Self { skeleton, stages, scratch: Scratch::default(), cache })
     }
 
     fn tokens<'a>(&self, sample: &'a Sample) -> Result<&'a [u32]> {
         let Sample::Tokens(tokens) = sample;
-        self.graph.check(tokens)?;
-        let (count, context) = (tokens.len(), self.graph.config.context);
+        check_tokens(tokens, self.skeleton.config.vocabulary)?;
+        let (count, context) = (tokens.len(), self.skeleton.config.context);
         if count > context {
             return Err(Error::invalid(format!("{count} tokens, but the model's context is {context}"))
                 .with_hint(format!("--context {context} is the most")));
@@ -75,21 +76,21 @@ impl Network for LlamaBlocks {
     }
 
     fn width(&self) -> usize {
-        self.graph.config.hidden
+        self.skeleton.config.hidden
     }
 
     fn begin(&mut self, weights: &dyn Weights, sample: &Sample) -> Result<State> {
         let tokens = self.tokens(sample)?;
-        let config = &self.graph.config;
+        let config = &self.skeleton.config;
         self.scratch.begin(config, 0, tokens.len());
         weights.rows(EMBEDDING, tokens, &mut self.scratch.stream)?;
-        let norm = self.graph.layers.first().map_or(&self.graph.norm, |layer| &layer.attention_norm);
+        let norm = self.skeleton.layers.first().map_or(&self.skeleton.norm, |layer| &layer.attention_norm);
         self.scratch.normalize(config, norm);
         Ok(State { stream: self.scratch.stream.clone(), input: self.scratch.normed.clone() })
     }
 
     fn step(&mut self, weights: &dyn Weights, stage: usize, state: &mut State) -> Result<()> {
-        let Self { graph: Graph { config, layers, norm }, scratch, cache, stages } = self;
+        let Self { skeleton: Skeleton { config, layers, norm }, scratch, cache, stages } = self;
         let Some(layer) = layers.get(stage / STAGES) else {
             return Err(Error::invalid(format!(
                 "stage {stage} is no step: the last is {}",
@@ -124,21 +125,21 @@ impl Network for LlamaBlocks {
     }
 
     fn classes(&self) -> Option<usize> {
-        Some(self.graph.config.vocabulary)
+        Some(self.skeleton.config.vocabulary)
     }
 
     fn predict(&self, weights: &dyn Weights, rows: &[f32], out: &mut [f32]) -> Result<()> {
-        let config = &self.graph.config;
+        let config = &self.skeleton.config;
         weights.product(config.output_name(), rows, rows.len() / config.hidden, out)
     }
 
     fn table(&self) -> Option<(&str, usize)> {
-        Some((EMBEDDING, self.graph.config.vocabulary))
+        Some((EMBEDDING, self.skeleton.config.vocabulary))
     }
 
     fn count_rows(&self, sample: &Sample, counts: &mut [u64]) -> Result<()> {
-        if counts.len() != self.graph.config.vocabulary {
-            let (found, expected) = (counts.len(), self.graph.config.vocabulary);
+        if counts.len() != self.skeleton.config.vocabulary {
+            let (found, expected) = (counts.len(), self.skeleton.config.vocabulary);
             return Err(Error::invalid(format!("{found} counts for a vocabulary of {expected}")));
         }
         self.tokens(sample)?.iter().for_each(|t| counts[*t as usize] += 1);

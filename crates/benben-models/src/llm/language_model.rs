@@ -1,6 +1,6 @@
 //! What generating and evaluating need of a language model, whatever it runs on.
 
-use benben_format::Result;
+use benben_format::{Error, Result};
 
 /// Which logits are wanted of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,34 @@ pub trait LanguageModel {
     /// [`context`](Self::context); otherwise as the weights.
     fn forward(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>>;
 
+    /// Whether [`forward`](Self::forward) may be given `tokens`: what every implementation asks first.
+    ///
+    /// # Errors
+    /// InvalidArgument for no tokens, for a token outside the vocabulary, or where the sequence would pass
+    /// [`context`](Self::context).
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let (vocabulary, context, position) = (self.vocabulary(), self.context(), self.position());
+        check_tokens(tokens, vocabulary)?;
+        if tokens.len() > context.saturating_sub(position) {
+            let count = tokens.len();
+            return Err(Error::invalid(format!(
+                "{count} tokens after {position}, but the model's context is {context}"
+            )));
+        }
+        Ok(())
+    }
+
     /// Forgets all tokens from position `length` on.
     fn truncate(&mut self, length: usize);
+}
+
+/// Refuses tokens that are not in the vocabulary, and none at all.
+pub(super) fn check_tokens(tokens: &[u32], vocabulary: usize) -> Result<()> {
+    if tokens.is_empty() {
+        return Err(Error::invalid("no tokens: expected one at least"));
+    }
+    match tokens.iter().find(|t| **t as usize >= vocabulary) {
+        Some(token) => Err(Error::invalid(format!("token {token}, but the vocabulary has {vocabulary}"))),
+        None => Ok(()),
+    }
 }

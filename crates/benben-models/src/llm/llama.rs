@@ -2,11 +2,11 @@
 
 use super::cache::KvCache;
 use super::config::{EMBEDDING, LlamaConfig};
-use super::graph::Graph;
 use super::language_model::{LanguageModel, Wanted};
 use super::scratch::Scratch;
+use super::skeleton::Skeleton;
 use benben_decode::Weights;
-use benben_format::{Error, Result};
+use benben_format::Result;
 use std::sync::Arc;
 
 /// Tokens that go through the matrices together, at most: a prompt of 512 needs one pass over the weights, which is
@@ -17,7 +17,7 @@ const SCRATCH: usize = 64 << 20;
 
 /// A network of the Llama family on the CPU: weights where [`Weights`] keeps them, the state of one sequence here.
 pub struct Llama {
-    graph: Graph,
+    skeleton: Skeleton,
     weights: Arc<dyn Weights>,
     cache: KvCache,
     position: usize,
@@ -31,25 +31,25 @@ impl Llama {
     /// # Errors
     /// Corruption where a tensor is missing or has another shape than the configuration says; otherwise as decoding.
     pub fn new(config: LlamaConfig, weights: Arc<dyn Weights>) -> Result<Self> {
-        let graph = Graph::new(config, &*weights)?;
-        let config = &graph.config;
+        let skeleton = Skeleton::new(config, &*weights)?;
+        let config = &skeleton.config;
         let (hidden, inner) = (config.hidden, config.intermediate);
         let floats =
             3 * hidden + 2 * config.query_width() + 2 * config.key_width() + 2 * inner + config.head_dim;
         let block = (SCRATCH / 4 / floats).clamp(1, BLOCK);
         let (cache, scratch) = (KvCache::new(config, config.layers), Scratch::default());
-        Ok(Self { graph, weights, cache, position: 0, block, scratch })
+        Ok(Self { skeleton, weights, cache, position: 0, block, scratch })
     }
 
     /// The shape of the network.
     #[must_use]
     pub fn config(&self) -> &LlamaConfig {
-        &self.graph.config
+        &self.skeleton.config
     }
 
     /// Sends `tokens`, at most a block, through all layers; the stream is left in `scratch.stream`.
     fn pass(&mut self, tokens: &[u32]) -> Result<()> {
-        let Self { graph: Graph { config, layers, .. }, weights, cache, position, scratch, .. } = self;
+        let Self { skeleton: Skeleton { config, layers, .. }, weights, cache, position, scratch, .. } = self;
         let weights = &**weights;
         scratch.begin(config, *position, tokens.len());
         weights.rows(EMBEDDING, tokens, &mut scratch.stream)?;
@@ -67,26 +67,13 @@ impl Llama {
 
     /// Logits of the last `count` tokens of the block that has passed.
     fn logits(&mut self, count: usize, out: &mut Vec<f32>) -> Result<()> {
-        let hidden = self.graph.config.hidden;
+        let hidden = self.skeleton.config.hidden;
         let from = self.scratch.stream.len() - count * hidden;
-        self.scratch.normalize(&self.graph.config, &self.graph.norm);
+        self.scratch.normalize(&self.skeleton.config, &self.skeleton.norm);
         let start = out.len();
-        out.resize(start + count * self.graph.config.vocabulary, 0.0);
+        out.resize(start + count * self.skeleton.config.vocabulary, 0.0);
         let normed = &self.scratch.normed[from..];
-        self.weights.product(self.graph.config.output_name(), normed, count, &mut out[start..])
-    }
-
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        self.graph.check(tokens)?;
-        if tokens.len() > self.graph.config.context - self.position {
-            return Err(Error::invalid(format!(
-                "{} tokens after {}, but the model's context is {}",
-                tokens.len(),
-                self.position,
-                self.graph.config.context
-            )));
-        }
-        Ok(())
+        self.weights.product(self.skeleton.config.output_name(), normed, count, &mut out[start..])
     }
 
     fn run(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>> {
@@ -107,11 +94,11 @@ impl Llama {
 
 impl LanguageModel for Llama {
     fn vocabulary(&self) -> usize {
-        self.graph.config.vocabulary
+        self.skeleton.config.vocabulary
     }
 
     fn context(&self) -> usize {
-        self.graph.config.context
+        self.skeleton.config.context
     }
 
     fn position(&self) -> usize {

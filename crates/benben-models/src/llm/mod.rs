@@ -6,7 +6,8 @@ mod chat;
 mod config;
 mod evaluate;
 mod generate;
-mod graph;
+#[cfg(feature = "burn")]
+pub mod graph;
 mod kernel;
 mod language_model;
 mod llama;
@@ -14,6 +15,7 @@ mod model;
 mod rope;
 mod sample;
 mod scratch;
+mod skeleton;
 mod source;
 mod tokenizer;
 

@@ -2,9 +2,9 @@
 
 use super::cache::KvCache;
 use super::config::LlamaConfig;
-use super::graph::Layer;
 use super::kernel::{add, rms_norm, swiglu};
 use super::rope::rotate;
+use super::skeleton::Layer;
 use benben_decode::Weights;
 use benben_format::Result;
 use rayon::prelude::*;

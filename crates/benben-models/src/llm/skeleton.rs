@@ -1,4 +1,4 @@
-//! The graph of the Llama family: names of its matrices, values of its vectors.
+//! What the Llama family is made of: names of its matrices, values of its vectors.
 
 use super::config::{EMBEDDING, FINAL_NORM, LlamaConfig};
 use super::kernel::add;
@@ -6,7 +6,7 @@ use benben_decode::Weights;
 use benben_format::{Error, Result};
 
 /// A network without its matrices.
-pub(super) struct Graph {
+pub(super) struct Skeleton {
     pub(super) config: LlamaConfig,
     pub(super) layers: Vec<Layer>,
     pub(super) norm: Vec<f32>,
@@ -30,8 +30,8 @@ pub(super) struct Matrix {
     pub(super) bias: Option<Vec<f32>>,
 }
 
-impl Graph {
-    /// The graph that `config` describes, its norms and biases read from `weights`; matrices are not touched.
+impl Skeleton {
+    /// The network that `config` describes, its norms and biases read from `weights`; matrices are not touched.
     pub(super) fn new(config: LlamaConfig, weights: &dyn Weights) -> Result<Self> {
         let load = Loader(weights);
         let (hidden, inner) = (config.hidden, config.intermediate);
@@ -56,20 +56,6 @@ impl Graph {
         }
         let norm = load.vector(FINAL_NORM, hidden)?;
         Ok(Self { config, layers, norm })
-    }
-
-    /// Refuses tokens that are not in the vocabulary, and none at all.
-    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.is_empty() {
-            return Err(Error::invalid("no tokens: expected one at least"));
-        }
-        if let Some(token) = tokens.iter().find(|t| **t as usize >= self.config.vocabulary) {
-            return Err(Error::invalid(format!(
-                "token {token}, but the vocabulary has {}",
-                self.config.vocabulary
-            )));
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,108 @@
+//! The state of a recovery, to go on from: one safetensors file.
+
+use super::parameter::Parameter;
+use benben_format::{AtomicFile, Dtype, Error, Result};
+use benben_io::ModelSource;
+use benben_io::safetensors::{SafeTensors, TensorSpec, write};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where a recovery stands; the parameters are kept beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct State {
+    /// Blocks that are tuned.
+    pub(super) blocks: usize,
+    /// Steps done end to end.
+    pub(super) steps: usize,
+    /// Divergence before anything was changed; measured once.
+    pub(super) before: f64,
+    /// Least divergence so far.
+    pub(super) least: f64,
+    /// Values of all parameters where it was found.
+    pub(super) best: Vec<Vec<f32>>,
+}
+
+/// Tensors of the file: all parameters one after the other.
+const NAMES: [&str; 4] = ["best", "first", "second", "values"];
+
+impl State {
+    /// Writes state and parameters; the file is there as a whole or not at all.
+    pub(super) fn save(&self, path: &Path, identity: &str, parameters: &[&Parameter]) -> Result<()> {
+        let of = |part: fn(&Parameter) -> &Vec<f32>| parameters.iter().copied().map(part).collect::<Vec<_>>();
+        let parts = [self.best.iter().collect(), of(|p| &p.first), of(|p| &p.second), of(|p| &p.values)];
+        let count: usize = parameters.iter().map(|p| p.values.len()).sum();
+        let spec = |name: &&str| TensorSpec {
+            name: (*name).to_owned(),
+            dtype: Dtype::F32,
+            shape: vec![count as u64],
+        };
+        let metadata = [
+            ("identity", identity.to_owned()),
+            ("blocks", self.blocks.to_string()),
+            ("steps", self.steps.to_string()),
+            ("before", format!("{:x}", self.before.to_bits())),
+            ("least", format!("{:x}", self.least.to_bits())),
+        ];
+        let metadata = BTreeMap::from(metadata.map(|(key, value)| (key.to_owned(), value)));
+        let mut file = AtomicFile::create(path, true)?;
+        write(&mut file, &NAMES.iter().map(spec).collect::<Vec<_>>(), &metadata, |i| {
+            let bytes = parts[i].iter().flat_map(|v| v.iter()).flat_map(|x| x.to_le_bytes());
+            Ok(Cow::Owned(bytes.collect()))
+        })?;
+        file.commit()
+    }
+
+    /// Reads what [`save`](Self::save) wrote; none where there is no file.
+    ///
+    /// # Errors
+    /// InvalidArgument for the state of another recovery; Corruption where it is none.
+    pub(super) fn load(
+        path: &Path,
+        identity: &str,
+        parameters: &mut [&mut Parameter],
+    ) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file = SafeTensors::new(benben_format::open(path)?)?;
+        let text = |key: &str| {
+            let missing = || Error::corruption(format!("a checkpoint without {key}"));
+            file.metadata().get(key).cloned().ok_or_else(missing)
+        };
+        if text("identity")? != identity {
+            return Err(Error::invalid("the checkpoint is of another model, text or setting")
+                .with_hint("remove it, or give the settings that it was made with"));
+        }
+        let wrong = |key: &str| Error::corruption(format!("a checkpoint whose {key} is no number"));
+        let number = |key: &str| text(key)?.parse::<usize>().map_err(|_| wrong(key));
+        let real = |key: &str| {
+            let bits = u64::from_str_radix(&text(key)?, 16).map_err(|_| wrong(key))?;
+            Ok::<_, Error>(f64::from_bits(bits))
+        };
+        let count: usize = parameters.iter().map(|p| p.values.len()).sum();
+        let read = |name: &str| {
+            let missing = || Error::corruption("a checkpoint of another size").in_tensor(name);
+            let at = file.index_of(name).ok_or_else(missing)?;
+            if file.tensors()[at].dtype != Dtype::F32 || file.tensors()[at].shape != [count as u64] {
+                return Err(missing());
+            }
+            let mut values = vec![0.0; count];
+            Dtype::F32.to_f32(&file.read(at)?, &mut values)?;
+            Ok(values)
+        };
+        let [best, first, second, values] = [read("best")?, read("first")?, read("second")?, read("values")?];
+        let mut at = 0;
+        let mut kept = Vec::with_capacity(parameters.len());
+        for parameter in parameters {
+            let here = at..at + parameter.values.len();
+            at = here.end;
+            parameter.first.copy_from_slice(&first[here.clone()]);
+            parameter.second.copy_from_slice(&second[here.clone()]);
+            parameter.values.copy_from_slice(&values[here.clone()]);
+            kept.push(best[here].to_vec());
+        }
+        let (before, least) = (real("before")?, real("least")?);
+        Ok(Some(Self { blocks: number("blocks")?, steps: number("steps")?, before, least, best: kept }))
+    }
+}

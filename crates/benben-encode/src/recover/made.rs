@@ -1,0 +1,140 @@
+//! A small network made on the spot, for tests.
+
+use benben_decode::Weights;
+use benben_format::{Error, Result};
+use benben_models::llm::graph::{Layer, Network, Part, Positions};
+use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig};
+use burn::tensor::Device;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Tensors by name: shape and values.
+#[derive(Clone, Default)]
+pub(super) struct Made(pub(super) BTreeMap<String, ([usize; 2], Vec<f32>)>);
+
+/// Two layers of width 24 with biases of queries, keys and values; 40 words.
+pub(super) fn config() -> LlamaConfig {
+    let json = r#"{"architectures": ["Qwen2ForCausalLM"], "vocab_size": 40, "hidden_size": 24,
+        "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "tie_word_embeddings": true}"#;
+    LlamaConfig::from_json(json.as_bytes()).unwrap()
+}
+
+impl Made {
+    pub(super) fn new(config: &LlamaConfig) -> Self {
+        let mut made = Self::default();
+        let mut state = 12345u32;
+        let mut add = |name: String, shape: [usize; 2], middle: f32, spread: f32| {
+            let next = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                middle + spread * ((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+            };
+            made.0.insert(name, (shape, (0..shape[0] * shape[1]).map(next).collect()));
+        };
+        add(EMBEDDING.into(), [config.vocabulary, config.hidden], 0.0, 1.0);
+        for i in 0..config.layers {
+            for norm in ["input", "post_attention"] {
+                add(format!("model.layers.{i}.{norm}_layernorm.weight"), [config.hidden, 1], 1.0, 0.3);
+            }
+            for part in Part::ALL {
+                add(part.name(i), part.shape(config), 0.0, 0.4);
+                if part.biased(config) {
+                    add(part.bias(i), [part.shape(config)[0], 1], 0.0, 0.3);
+                }
+            }
+        }
+        add(FINAL_NORM.into(), [config.hidden, 1], 1.0, 0.3);
+        made
+    }
+
+    pub(super) fn network(&self, config: &LlamaConfig) -> Network {
+        Network::new(config.clone(), Arc::new(self.clone()), Device::flex())
+    }
+
+    fn get(&self, name: &str) -> Result<&([usize; 2], Vec<f32>)> {
+        self.0.get(name).ok_or_else(|| Error::invalid(format!("no tensor {name}")))
+    }
+}
+
+impl Weights for Made {
+    fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+    fn shape(&self, name: &str) -> Result<[usize; 2]> {
+        Ok(self.get(name)?.0)
+    }
+    fn vector(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.get(name)?.1.clone())
+    }
+    fn rows(&self, name: &str, ids: &[u32], out: &mut [f32]) -> Result<()> {
+        let ([_, columns], values) = self.get(name)?;
+        for (out, id) in out.chunks_mut(*columns).zip(ids) {
+            out.copy_from_slice(&values[*id as usize * columns..][..*columns]);
+        }
+        Ok(())
+    }
+    fn products(&self, _: &[&str], _: &[f32], _: usize, _: &mut [&mut [f32]]) -> Result<()> {
+        Err(Error::unsupported("a graph multiplies by itself"))
+    }
+}
+
+/// Log probabilities `[tokens][vocabulary]`.
+pub(super) fn log_probabilities(network: &Network, tokens: &[u32]) -> Vec<Vec<f64>> {
+    let config = network.config();
+    let positions = Positions::new(config, tokens.len(), network.device());
+    let layer = Layer { config, positions: &positions };
+    let mut stream = network.embed(tokens).unwrap();
+    for i in 0..config.layers {
+        stream = network.block(i).unwrap().forward(&layer, stream);
+    }
+    let head = network.head().unwrap();
+    let logits = super::values(head.logits(head.normed(config, stream))).unwrap();
+    let normalized = |row: &[f32]| {
+        let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+        row.iter().map(|x| f64::from(*x) - sum.ln()).collect()
+    };
+    logits.chunks(config.vocabulary).map(normalized).collect()
+}
+
+/// Mean Kullback-Leibler divergence of `q` from `p` for each token.
+pub(super) fn divergence(p: &[Vec<f64>], q: &[Vec<f64>]) -> f64 {
+    let of = |p: &Vec<f64>, q: &Vec<f64>| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+    p.iter().zip(q).map(|(p, q)| of(p, q)).sum::<f64>() / p.len() as f64
+}
+
+/// A pack of `made`: matrices of layers as multiples of 0.25 with factors of columns, value projections with a part of low
+/// rank beside them, everything else lossless.
+pub(super) fn packed(made: &Made) -> benben_decode::Pack {
+    use benben_codec::raw;
+    use benben_format::{Dtype, Expr, Origin, Writer};
+
+    let lossless = |values: &[f32], shape: &[u64], dtype: Dtype| {
+        Expr::Leaf(raw::encode(&dtype.from_f32(values).unwrap(), dtype, shape).unwrap())
+    };
+    let mut writer = Writer::new(std::io::Cursor::new(Vec::new()), "test", 0).unwrap();
+    writer.file("note.txt", raw::encode(b"kept", Dtype::U8, &[4]).unwrap()).unwrap();
+    for (name, ([rows, columns], values)) in &made.0 {
+        let matrix = [*rows as u64, *columns as u64];
+        let shape = if *columns == 1 { &matrix[..1] } else { &matrix[..] };
+        let expr = if name.contains("proj.weight") {
+            let coarse: Vec<f32> = values.iter().map(|x| (x * 4.0).round() / 4.0).collect();
+            let scale = Expr::Scale {
+                rows: None,
+                columns: Some(Box::new(lossless(&vec![1.0; *columns], &matrix[1..], Dtype::F16))),
+                of: Box::new(lossless(&coarse, shape, Dtype::F16)),
+            };
+            if name.contains("v_proj") {
+                let left = lossless(&vec![0.02; *rows], &[matrix[0], 1], Dtype::F16);
+                let right = lossless(&vec![0.02; *columns], &[1, matrix[1]], Dtype::F16);
+                Expr::Sum(vec![scale, Expr::Product(vec![left, right])])
+            } else {
+                scale
+            }
+        } else {
+            lossless(values, shape, Dtype::F32)
+        };
+        writer.tensor(name, Dtype::F32, shape, Origin::default(), expr).unwrap();
+    }
+    let (file, _) = writer.finish_in_place().unwrap();
+    benben_decode::Pack::from_source(Arc::new(file.into_inner()), benben_format::Limits::default()).unwrap()
+}

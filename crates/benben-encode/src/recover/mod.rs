@@ -1,0 +1,31 @@
+//! Gradients of the whole network, in burn: what they say of importance, and what they can repair.
+//!
+//! A network is walked block by block in both directions: forward with the stream before each block kept, backward
+//! with one block's graph at a time. Memory is the matrices of one block, the output matrix, and the kept streams.
+
+mod blocks;
+mod checkpoint;
+mod distill;
+mod fisher;
+mod form;
+mod head;
+#[cfg(test)]
+mod made;
+mod parameter;
+mod run;
+mod settings;
+mod student;
+mod teacher;
+
+pub use fisher::{Fisher, Rows, fisher};
+pub use run::{Recovered, recover};
+pub use settings::Settings;
+
+use benben_format::{Error, Result};
+use burn::tensor::Tensor;
+
+/// Values of `x` in row-major order.
+fn values<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
+    let data = x.try_into_data().map_err(|e| Error::io(format!("the device: {e}")))?;
+    data.try_into_vec().map_err(|e| Error::unsupported(format!("values of a tensor: {e:?}")))
+}

@@ -1,0 +1,154 @@
+//! Numbers of a pack that may be changed, and Adam on them.
+
+use benben_models::llm::graph::tensor;
+use burn::tensor::{Device, Tensor};
+
+/// Decay of the mean of gradients.
+const FIRST: f32 = 0.9;
+/// Decay of the mean of their squares; there are hundreds of steps, not thousands.
+const SECOND: f32 = 0.95;
+/// Gradients this small are nothing.
+const EPSILON: f32 = 1e-20;
+/// Entries below this part of the root mean square move as fast as one of that size.
+const LEAST: f32 = 0.1;
+
+/// A vector or matrix that is tuned.
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    /// What the pack has.
+    pub(super) start: Vec<f32>,
+    /// Rows and columns; a vector is one row.
+    pub(super) shape: [usize; 2],
+    /// Bits of the mantissa that are stored, the leading one not counted.
+    pub(super) mantissa: u32,
+    pub(super) values: Vec<f32>,
+    pub(super) first: Vec<f32>,
+    pub(super) second: Vec<f32>,
+    /// What a step of 1 is, for each entry: its own size, so that one rate fits steps of 1e-4 and norms of 10.
+    unit: Vec<f32>,
+}
+
+impl Parameter {
+    /// A vector whose entries scale something: each is moved in parts of itself.
+    pub(super) fn vector(start: Vec<f32>, mantissa: u32) -> Self {
+        let least = LEAST * root_mean_square(&start);
+        let unit = start.iter().map(|x| x.abs().max(least)).collect();
+        Self::new([1, start.len()], start, unit, mantissa)
+    }
+
+    /// A matrix, or a vector that is added: entries are moved in parts of the root mean square.
+    pub(super) fn matrix(shape: [usize; 2], start: Vec<f32>, mantissa: u32) -> Self {
+        let unit = vec![root_mean_square(&start); start.len()];
+        Self::new(shape, start, unit, mantissa)
+    }
+
+    fn new(shape: [usize; 2], start: Vec<f32>, unit: Vec<f32>, mantissa: u32) -> Self {
+        let zeros = vec![0.0; start.len()];
+        Self { shape, mantissa, values: start.clone(), first: zeros.clone(), second: zeros, unit, start }
+    }
+
+    /// Its values as a constant.
+    pub(super) fn constant(&self, device: &Device) -> Tensor<2> {
+        tensor(self.stored(), self.shape, device)
+    }
+
+    /// Its values with gradients.
+    pub(super) fn tracked(&self, device: &Device) -> Tensor<2> {
+        tensor(self.values.clone(), self.shape, device).autodiff().require_grad()
+    }
+
+    /// Values as they would be stored: what the pack has where nothing has changed, else rounded to the mantissa.
+    pub(super) fn stored(&self) -> Vec<f32> {
+        if self.changed() {
+            self.values.iter().map(|x| round(*x, self.mantissa)).collect()
+        } else {
+            self.start.clone()
+        }
+    }
+
+    pub(super) fn changed(&self) -> bool {
+        self.values != self.start
+    }
+
+    /// Forgets gradients.
+    pub(super) fn restart(&mut self) {
+        self.first.fill(0.0);
+        self.second.fill(0.0);
+    }
+
+    /// Step `number` (from 1) of Adam (Kingma and Ba, 2015, <https://arxiv.org/abs/1412.6980>) in units of each entry.
+    pub(super) fn step(&mut self, gradient: &[f32], rate: f32, number: i32) {
+        let correct = |decay: f32| 1.0 / (1.0 - decay.powi(number));
+        let (of_first, of_second) = (correct(FIRST), correct(SECOND));
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        let entries = self.values.iter_mut().zip(&self.unit).zip(moments).zip(gradient);
+        for (((value, unit), (first, second)), gradient) in entries {
+            let gradient = gradient * unit;
+            *first += (1.0 - FIRST) * (gradient - *first);
+            *second += (1.0 - SECOND) * (gradient * gradient - *second);
+            *value -= rate * unit * *first * of_first / ((*second * of_second).sqrt() + EPSILON);
+        }
+    }
+}
+
+fn root_mean_square(values: &[f32]) -> f32 {
+    (values.iter().map(|x| x * x).sum::<f32>() / values.len().max(1) as f32).sqrt()
+}
+
+/// `x` with a mantissa of `bits` after the leading one, to the nearest, ties to even.
+fn round(x: f32, bits: u32) -> f32 {
+    let cut = 23 - bits.min(23);
+    if cut == 0 || !x.is_finite() {
+        return x;
+    }
+    let half = (1u32 << (cut - 1)) - 1;
+    let odd = (x.to_bits() >> cut) & 1;
+    f32::from_bits((x.to_bits() + half + odd) >> cut << cut)
+}
+
+/// Learning rate at `done` of 1: up in a line for the first tenth, then down along half a cosine to nothing.
+pub(super) fn rate(peak: f32, done: f32) -> f32 {
+    const WARM_UP: f32 = 0.1;
+    if done < WARM_UP {
+        return peak * done / WARM_UP;
+    }
+    let rest = (done - WARM_UP) / (1.0 - WARM_UP);
+    peak * f32::midpoint(1.0, (std::f32::consts::PI * rest.min(1.0)).cos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_keeps_the_mantissa_and_goes_to_the_nearest() {
+        assert_eq!(round(1.0 + 1.0 / 64.0, 5), 1.0);
+        assert_eq!(round(1.0 + 3.0 / 64.0, 5), 1.0 + 4.0 / 64.0);
+        assert_eq!(round(-1.99, 5), -2.0);
+        assert_eq!(round(0.3, 23), 0.3);
+        for i in 1..1000 {
+            let x = i as f32 * 0.37e-3;
+            assert!((round(x, 5) / x - 1.0).abs() <= 1.0 / 64.0, "{x}");
+        }
+    }
+
+    #[test]
+    fn adam_finds_the_bottom_in_the_units_of_each_entry() {
+        let mut parameter = Parameter::vector(vec![1e-4, 10.0], 23);
+        for number in 1..=400 {
+            let target = [1.3e-4, 7.0];
+            let gradient: Vec<f32> =
+                parameter.values.iter().zip(target).map(|(x, t)| 2.0 * (x - t)).collect();
+            parameter.step(&gradient, rate(0.03, number as f32 / 400.0), number);
+        }
+        assert!((parameter.values[0] / 1.3e-4 - 1.0).abs() < 1e-2, "{:?}", parameter.values);
+        assert!((parameter.values[1] / 7.0 - 1.0).abs() < 1e-2, "{:?}", parameter.values);
+    }
+
+    #[test]
+    fn the_rate_rises_and_falls() {
+        assert_eq!(rate(1.0, 0.0), 0.0);
+        assert!((rate(1.0, 0.1) - 1.0).abs() < 1e-6);
+        assert!(rate(1.0, 1.0).abs() < 1e-6);
+    }
+}

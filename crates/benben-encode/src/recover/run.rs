@@ -1,0 +1,287 @@
+//! The whole of it: blocks first, then end to end, and the best state that was seen.
+
+use super::blocks::{Pace, Streams};
+use super::checkpoint::State;
+use super::distill::{measure, step};
+use super::fisher::{Steps, unit};
+use super::parameter::{Parameter, rate};
+use super::settings::Settings;
+use super::student::Student;
+use super::teacher::Teacher;
+use crate::pack::GENERATOR;
+use benben_decode::Pack;
+use benben_format::{Observer, Result, Writer, Written, hex};
+use benben_models::llm::graph::{Layer, Network, Positions};
+use std::io::{Seek, Write};
+use std::time::{Duration, Instant};
+
+/// A pack with what is continuous in it tuned.
+pub struct Recovered<'a> {
+    student: Student<'a>,
+    /// Divergence from the dense network on the held-out chunks as the pack was, in nats for each token.
+    pub before: f64,
+    /// The same of what [`write`](Self::write) writes; never above `before`.
+    pub after: f64,
+    /// Blocks that were tuned.
+    pub blocks: usize,
+    /// Steps that were done end to end.
+    pub steps: usize,
+}
+
+/// Tunes the factors, norms, biases and low-rank parts of the network in `pack` until it says what `dense` says on
+/// `chunks` of tokens of one length, of which the last `settings.held_out` choose the state that is kept. Codes stay
+/// as they are.
+///
+/// Both networks are of one shape. All matrices of the pack are in memory as f32, of the dense one those of a block
+/// and the output matrix.
+///
+/// # Errors
+/// InvalidArgument for chunks that do not do, or a checkpoint of something else; Corruption where the pack does not
+/// hold this network; Interrupted, where `observer` says so: with a checkpoint the next call goes on from there.
+pub fn recover<'a>(
+    dense: &Network,
+    pack: &'a Pack,
+    chunks: &[&[u32]],
+    settings: &Settings,
+    observer: &mut Observer<'_>,
+) -> Result<Recovered<'a>> {
+    let start = Instant::now();
+    let (training, held_out) = chunks.split_at(settings.training(chunks)?);
+    let (config, device) = (dense.config(), dense.device());
+    let block_chunks = settings.block_chunks.min(training.len());
+    let blocks = if block_chunks > 0 && settings.block_passes > 0 { config.layers } else { 0 };
+    let total = config.layers + blocks + settings.steps + 1;
+    let mut progress = Steps { observer, done: 0, total: total as u64 };
+    let positions = Positions::new(config, training[0].len(), device);
+    let with_gradients = Positions::new(config, training[0].len(), &device.clone().autodiff());
+    let plain = Layer { config, positions: &positions };
+    let tracked = Layer { config, positions: &with_gradients };
+
+    let mut student = Student::new(pack, config.clone(), device.clone(), settings.add_rows)?;
+    let teacher = Teacher::new(dense, &plain, chunks, &mut |i| progress.next(&format!("dense, layer {i}")))?;
+    let held_out_error = |student: &Student<'_>| measure(student, &teacher, &plain, held_out, training.len());
+
+    let identity = identity(pack, chunks, settings);
+    let saved = match &settings.checkpoint {
+        Some(path) => State::load(path, &identity, &mut student.parameters_mut().collect::<Vec<_>>())?,
+        None => None,
+    };
+    let mut state = match saved {
+        Some(state) => state,
+        None => {
+            let before = held_out_error(&student)?;
+            State { blocks: 0, steps: 0, before, least: before, best: copy(&student) }
+        }
+    };
+    let save = |state: &State, student: &Student<'_>| match &settings.checkpoint {
+        Some(path) => state.save(path, &identity, &student.parameters().collect::<Vec<_>>()),
+        None => Ok(()),
+    };
+    let part_of_limit = || settings.limit.map_or(0.0, |limit| part(start.elapsed(), limit));
+
+    if blocks > 0 && state.steps == 0 && state.blocks < blocks {
+        let mut streams = Streams::new(dense, &student, &training[..block_chunks], held_out)?;
+        for index in 0..blocks {
+            progress.next(&format!("block {index}"))?;
+            // End to end is where most is gained: half of the time is left for it.
+            let done = index < state.blocks || part_of_limit() > 0.5;
+            let pace = Pace { passes: settings.block_passes, rate: settings.block_rate };
+            streams.pass(dense, &mut student, index, &plain, &tracked, (!done).then_some(pace))?;
+            if !done {
+                state.blocks = index + 1;
+                save(&state, &student)?;
+            }
+        }
+        keep(&mut state, &student, held_out_error(&student)?);
+        // Where all blocks together made it worse, each of them better though, the end begins from the start.
+        put(&mut student, &state.best);
+        save(&state, &student)?;
+    }
+
+    while state.steps < settings.steps && part_of_limit() < 1.0 {
+        let number = state.steps + 1;
+        let chunk = order(number - 1, training.len(), settings.seed);
+        progress.next(&format!("step {number}, divergence {:.4} of {:.4}", state.least, state.before))?;
+        let done = (number as f32 / settings.steps as f32).max(part_of_limit());
+        let peak = rate(settings.rate, done);
+        step(&mut student, &teacher, &tracked, (chunk, training[chunk]), (peak, number))?;
+        state.steps = number;
+        if number % settings.measure.max(1) == 0 || number == settings.steps {
+            keep(&mut state, &student, held_out_error(&student)?);
+            save(&state, &student)?;
+        }
+    }
+    keep(&mut state, &student, held_out_error(&student)?);
+    put(&mut student, &state.best);
+    progress.next("")?;
+    let State { before, least: after, blocks, steps, .. } = state;
+    Ok(Recovered { student, before, after, blocks, steps })
+}
+
+impl Recovered<'_> {
+    /// Writes the pack again, with new leaves for what has changed; chunks of all others go over as they are.
+    ///
+    /// # Errors
+    /// As reading the pack and writing `out`.
+    pub fn write(&self, out: impl Write + Seek) -> Result<Written> {
+        let pack = self.student.pack;
+        let reader = pack.reader();
+        let front = if reader.front_index_bytes() > 0 { reader.index_bytes() * 2 + 4096 } else { 0 };
+        let mut writer = Writer::new(out, GENERATOR, front)?;
+        let directory = reader.directory();
+        directory.metadata.iter().for_each(|(key, value)| writer.metadata(key, value));
+        if let Some(recipe) = &directory.recipe {
+            writer.recipe(recipe);
+        }
+        for file in reader.files() {
+            let leaf = super::form::copied_leaf(&file.leaf, reader)?;
+            writer.file(&file.name, leaf)?;
+        }
+        for entry in reader.tensors() {
+            let expr = self.student.expression(entry).map_err(|e| e.in_tensor(&entry.name))?;
+            writer.tensor(&entry.name, entry.dtype, &entry.shape, entry.origin.clone(), expr)?;
+        }
+        Ok(writer.finish_in_place()?.1)
+    }
+}
+
+/// What a checkpoint must have in common with the recovery that goes on from it.
+fn identity(pack: &Pack, chunks: &[&[u32]], settings: &Settings) -> String {
+    let fixed = Settings { checkpoint: None, limit: None, ..settings.clone() };
+    let mut hash = blake3::Hasher::new();
+    hash.update(&pack.reader().root());
+    hash.update(format!("{fixed:?} {}", chunks.len()).as_bytes());
+    chunks.iter().flat_map(|chunk| chunk.iter()).for_each(|token| {
+        hash.update(&token.to_le_bytes());
+    });
+    hex(hash.finalize().as_bytes())
+}
+
+/// How much of `limit` has gone; of none at all, everything.
+fn part(elapsed: Duration, limit: Duration) -> f32 {
+    if limit.is_zero() { 1.0 } else { elapsed.div_duration_f32(limit) }
+}
+
+fn copy(student: &Student<'_>) -> Vec<Vec<f32>> {
+    student.parameters().map(|p| p.values.clone()).collect()
+}
+
+fn put(student: &mut Student<'_>, values: &[Vec<f32>]) {
+    let each = |(parameter, values): (&mut Parameter, &Vec<f32>)| parameter.values.clone_from(values);
+    student.parameters_mut().zip(values).for_each(each);
+}
+
+/// Remembers the student if it is the best so far.
+fn keep(state: &mut State, student: &Student<'_>, found: f64) {
+    if found < state.least {
+        state.least = found;
+        state.best = copy(student);
+    }
+}
+
+/// The chunk of step `step`: every chunk once in each round, in an order of the round's own.
+fn order(step: usize, chunks: usize, seed: u64) -> usize {
+    let round = (step / chunks) as u64;
+    let mut all: Vec<usize> = (0..chunks).collect();
+    let key = |i: &usize| (unit(seed, round << 32 | *i as u64).to_bits(), *i);
+    all.sort_by_key(key);
+    all[step % chunks]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{Made, config, packed};
+    use super::*;
+    use benben_format::{Expr, ignore};
+    use benben_models::llm::graph::Part;
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    fn words() -> Vec<u32> {
+        (0..160u32).map(|i| (i * i * 7 + i * 13 + i / 9) % 40).collect()
+    }
+
+    fn settings() -> Settings {
+        Settings { steps: 24, rate: 2e-2, measure: 6, block_rate: 1e-2, ..Settings::default() }
+    }
+
+    fn written(found: &Recovered<'_>) -> Pack {
+        let mut file = std::io::Cursor::new(Vec::new());
+        found.write(&mut file).unwrap();
+        Pack::from_source(Arc::new(file.into_inner()), benben_format::Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn it_comes_nearer_and_what_is_written_is_what_was_measured() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), packed(&made));
+        let found = recover(&dense, &pack, &chunks, &settings(), &mut ignore).unwrap();
+        assert!(found.after < 0.8 * found.before, "{} -> {}", found.before, found.after);
+
+        let again = written(&found);
+        let measured = Settings { steps: 0, block_chunks: 0, ..settings() };
+        let same = recover(&dense, &again, &chunks, &measured, &mut ignore).unwrap();
+        assert!((same.before / found.after - 1.0).abs() < 1e-4, "{} and {}", same.before, found.after);
+        assert_eq!(same.after, same.before);
+        assert_eq!(again.file("note.txt").unwrap(), b"kept");
+    }
+
+    #[test]
+    fn codes_and_what_is_no_parameter_go_over_as_they_are() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let pack = packed(&made);
+        let found = recover(&made.network(&config), &pack, &chunks, &settings(), &mut ignore).unwrap();
+        let again = written(&found);
+        let of = |pack: &Pack, name: &str| match pack.tensor(name).unwrap().entry().expr.clone() {
+            Expr::Scale { rows, of, .. } => (rows.is_some(), pack.evaluate(&of).unwrap()),
+            other => panic!("{other:?}"),
+        };
+        for part in [Part::Query, Part::Down] {
+            let ((before, codes), (after, kept)) = (of(&pack, &part.name(1)), of(&again, &part.name(1)));
+            assert!(!before && after, "{part:?}: rows have got factors");
+            assert_eq!(codes, kept);
+        }
+        let table = |pack: &Pack| pack.tensor(benben_models::llm::EMBEDDING).unwrap().to_bytes().unwrap();
+        assert_eq!(table(&pack), table(&again));
+        let value = again.tensor(&Part::Value.name(0)).unwrap();
+        assert_eq!(value.entry().expr.describe(), "sum(scale(raw, raw, raw), product(raw, raw))");
+    }
+
+    #[test]
+    fn a_recovery_that_was_stopped_goes_on_to_the_same_end() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), packed(&made));
+        let straight = recover(&dense, &pack, &chunks, &settings(), &mut ignore).unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Settings { checkpoint: Some(folder.path().join("state")), ..settings() };
+        // After the first block; in the middle of the steps, behind one that was saved.
+        for stop in ["block 1", "step 9,"] {
+            let mut observer = |at: benben_format::Progress<'_>| {
+                if at.item.starts_with(stop) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            assert!(recover(&dense, &pack, &chunks, &kept, &mut observer).is_err());
+        }
+        let resumed = recover(&dense, &pack, &chunks, &kept, &mut ignore).unwrap();
+        assert_eq!((resumed.before, resumed.after), (straight.before, straight.after));
+        assert_eq!(written(&resumed).reader().root(), written(&straight).reader().root());
+
+        let other = Settings { rate: 1e-3, ..kept };
+        let refused = recover(&dense, &pack, &chunks, &other, &mut ignore).err().unwrap();
+        assert!(refused.message().contains("of another model, text or setting"), "{refused}");
+    }
+
+    #[test]
+    fn without_time_or_chunks_nothing_changes_or_nothing_starts() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), packed(&made));
+        let none = Settings { limit: Some(std::time::Duration::ZERO), ..settings() };
+        let found = recover(&dense, &pack, &chunks, &none, &mut ignore).unwrap();
+        assert_eq!((found.before, found.steps, found.blocks), (found.after, 0, 0));
+        assert!(recover(&dense, &pack, &chunks[..2], &settings(), &mut ignore).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! How long, how fast, and on what.
+
+use benben_format::{Error, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to recover. The same settings give the same pack, unless `limit` ends it early.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Chunks that blocks are tuned on, one by one against the dense block's output; 0 leaves that out.
+    pub block_chunks: usize,
+    /// How often each block sees them.
+    pub block_passes: usize,
+    /// Peak of the learning rate of blocks, in parts of what is tuned.
+    pub block_rate: f32,
+    /// Steps end to end, one chunk each.
+    pub steps: usize,
+    /// Peak of their learning rate.
+    pub rate: f32,
+    /// Measure the held-out chunks, and write the checkpoint, every so many steps.
+    pub measure: usize,
+    /// Chunks that are held out, the last of those given: they choose the state that is kept.
+    pub held_out: usize,
+    /// Give factors to rows that have none.
+    pub add_rows: bool,
+    /// No step starts after this time.
+    pub limit: Option<Duration>,
+    /// Order of chunks.
+    pub seed: u64,
+    /// Where to keep the state, and to go on from.
+    pub checkpoint: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            block_chunks: 8,
+            block_passes: 2,
+            block_rate: 4e-3,
+            steps: 120,
+            rate: 4e-3,
+            measure: 20,
+            held_out: 2,
+            add_rows: true,
+            limit: None,
+            seed: 1,
+            checkpoint: None,
+        }
+    }
+}
+
+impl Settings {
+    /// How many of `chunks` are tuned on; those after them are held out.
+    ///
+    /// # Errors
+    /// InvalidArgument for chunks of different lengths, or too few.
+    pub(super) fn training(&self, chunks: &[&[u32]]) -> Result<usize> {
+        let length = chunks.first().map_or(0, |chunk| chunk.len());
+        if length < 2 || chunks.iter().any(|chunk| chunk.len() != length) {
+            return Err(Error::invalid("expected chunks of two tokens at least, all of one length"));
+        }
+        let held_out = self.held_out.max(1);
+        if chunks.len() <= held_out {
+            let message = format!("{} chunks, {held_out} of them held out: none are left", chunks.len());
+            return Err(Error::invalid(message).with_hint("give more text"));
+        }
+        Ok(chunks.len() - held_out)
+    }
+}
