@@ -148,7 +148,7 @@ mod tests {
 
     /// A moment of rank `rank`.
     fn moment(n: usize, rank: usize) -> Vec<f32> {
-        let x: Vec<f64> = (0..n * rank).map(|i| ((i * i % 10_007) as f64 * 0.61).sin()).collect();
+        let x: Vec<f64> = (0..n * rank).map(|i| (((i * i + 7) % 10_007) as f64 * 0.61).sin()).collect();
         let dot = |i: usize, j: usize| (0..rank).map(|k| x[i * rank + k] * x[j * rank + k]).sum::<f64>();
         #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
         (0..n * n).map(|i| (dot(i / n, i % n) / rank as f64) as f32).collect()
