@@ -4,7 +4,7 @@
 //! With `H = M M^T`, M upper triangular, the loss `e H e^T` of a row of errors is `sum over j of (sum over i <= j of
 //! e_i M_ij)^2`. Columns are coded from the first to the last: column j sees the errors before it, so that its own
 //! target is `w_j + sum over i < j of e_i M_ij / M_jj` and its error counts `M_jj^2`. That is the feedback of GPTQ
-//! (Frantar et al., arXiv:2210.17323) in the form of QuIP's LDLQ (Chee et al., arXiv:2307.13304, theorem 6).
+//! (Frantar et al., arXiv:2210.17323) in the form of QuIP's LDLQ (Chee et al., arXiv:2307.13304).
 
 use super::kernel;
 use benben_format::{Error, Result};
