@@ -1,7 +1,7 @@
 //! Factors of columns and rows: the step of each weight is the tensor's step times both.
 //!
 //! At one slope of rate and error, every column errs by the same amount in the outputs: its step is inverse to what
-//! feedback leaves of its error, the diagonal of the factor (water-filling, as WaterSIC has it). A row whose
+//! feedback leaves of its error, the diagonal of the factor (water-filling; WaterSIC, Lifar et al., arXiv:2603.04956). A row whose
 //! output matters `r` times as much has a step smaller by `sqrt(r)`.
 
 use benben_codec::raw;
