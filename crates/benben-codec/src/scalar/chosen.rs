@@ -149,7 +149,9 @@ impl Classes {
             return Err(Error::invalid(format!("{} symbols for a tensor of shape {shape:?}", symbols.len())));
         }
         let width = in_memory(columns)?;
-        let loud = |s: u8| unzigzag(s.into()) as f32;
+        // As loud as one integer in 64 at least: whole columns of zeros, far below the others on a scale of logarithms,
+        // would leave few classes to all others (of a matrix of 192 x 160 at 1.5 bits, a loss of 0.020 in place of 0.015).
+        let loud = |s: u8| (unzigzag(s.into()).pow(2) as f32 + 1.0 / 64.0).sqrt();
         let integers: Vec<f32> = symbols.iter().map(|&s| loud(s)).collect();
         let runs = Runs::new(&integers, rows, columns, FINE_ROWS);
         let several = rows >= ROWS_FOR_COLUMNS as u64 && columns > 1;

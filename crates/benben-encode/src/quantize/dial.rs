@@ -15,7 +15,10 @@ pub enum Aim {
 }
 
 /// Tries, at most.
-const TRIES: usize = 7;
+const TRIES: usize = 9;
+/// How a score may answer to the dial, and how it does at most rates.
+const SLOPES: std::ops::RangeInclusive<f64> = -0.8..=-0.15;
+const USUAL: f64 = -0.45;
 /// Share of the goal by which a try may be better than it.
 const SLACK: f64 = 0.004;
 
@@ -58,7 +61,7 @@ impl Goal {
     /// meets it most narrowly, or else the one that comes nearest. Scores fall by about 1 for every 2 that the dial
     /// rises, and more slowly at low rates.
     pub(super) fn turn<T>(self, start: f64, mut trial: impl FnMut(f64) -> Result<(f64, T)>) -> Result<T> {
-        let (mut dial, mut slope) = (start, -0.5f64);
+        let (mut dial, mut slope) = (start, USUAL);
         let slack = SLACK * self.value.abs().max(0.25);
         let mut before: Option<(f64, f64)> = None;
         let mut best: Option<(f64, T)> = None;
@@ -77,8 +80,10 @@ impl Goal {
             if miss <= 0.0 && -miss <= slack {
                 break;
             }
-            if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-3) {
-                slope = ((s - found) / (d - dial)).clamp(-0.7, -0.1);
+            // The rule still learns from try to try: a slope that it has bent is not believed.
+            if let Some((d, s)) = before.filter(|(d, _)| (d - dial).abs() > 1e-2) {
+                let own = (s - found) / (d - dial);
+                slope = if SLOPES.contains(&own) { own } else { USUAL };
             }
             before = Some((dial, found));
             let aim = if self.most { self.value - slack / 2.0 } else { self.value + slack / 2.0 };

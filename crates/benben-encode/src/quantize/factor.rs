@@ -4,7 +4,7 @@
 //! With `H = M M^T`, M upper triangular, the loss `e H e^T` of a row of errors is `sum over j of (sum over i <= j of
 //! e_i M_ij)^2`. Columns are coded from the first to the last: column j sees the errors before it, so that its own
 //! target is `w_j + sum over i < j of e_i M_ij / M_jj` and its error counts `M_jj^2`. That is the feedback of GPTQ
-//! (Frantar et al., arXiv:2210.17323) in the form of QuIP's LDLQ (Chee et al., arXiv:2307.13304, theorem 6).
+//! (Frantar et al., arXiv:2210.17323) in the form of QuIP's LDLQ (Chee et al., arXiv:2307.13304).
 
 use super::kernel;
 use benben_format::{Error, Result};
@@ -148,7 +148,7 @@ mod tests {
 
     /// A moment of rank `rank`.
     fn moment(n: usize, rank: usize) -> Vec<f32> {
-        let x: Vec<f64> = (0..n * rank).map(|i| ((i * i % 10_007) as f64 * 0.61).sin()).collect();
+        let x: Vec<f64> = (0..n * rank).map(|i| (((i * i + 7) % 10_007) as f64 * 0.61).sin()).collect();
         let dot = |i: usize, j: usize| (0..rank).map(|k| x[i * rank + k] * x[j * rank + k]).sum::<f64>();
         #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
         (0..n * n).map(|i| (dot(i / n, i % n) / rank as f64) as f32).collect()

@@ -8,8 +8,7 @@ use benben_codec::trellis::Form;
 use benben_codec::{scalar as scalar_codec, trellis as trellis_codec};
 use benben_format::{EncodedLeaf, Error, Result};
 
-/// What a bit counts for scalar, in steps^2: the slope at high rates, 2 ln 2 / 12, and less, since errors make later
-/// targets larger.
+/// What a bit counts for scalar, in steps^2: as without feedback, a little below the slope at high rates, 2 ln 2 / 12.
 const LAMBDA: f32 = 0.1;
 /// The slope that a dial stands for, in steps^2 of scalar.
 const SLOPE: f64 = 0.1155;
@@ -169,7 +168,7 @@ struct Passes<'a, I> {
 impl<I: Integers> Passes<'_, I> {
     fn run(mut self, aim: Aim) -> Result<Made> {
         let problem = self.problem;
-        let mut count = 2;
+        let mut count = PASSES;
         let mut once = |dial: f64| self.passes(dial, std::mem::replace(&mut count, 1));
         match aim {
             Aim::Dial(dial) => self.passes(dial, PASSES),

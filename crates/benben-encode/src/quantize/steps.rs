@@ -1,7 +1,7 @@
 //! Factors of columns and rows: the step of each weight is the tensor's step times both.
 //!
 //! At one slope of rate and error, every column errs by the same amount in the outputs: its step is inverse to what
-//! feedback leaves of its error, the diagonal of the factor (water-filling; WaterSIC, Lifar et al. 2026). A row whose
+//! feedback leaves of its error, the diagonal of the factor (water-filling; WaterSIC, Lifar et al., arXiv:2603.04956). A row whose
 //! output matters `r` times as much has a step smaller by `sqrt(r)`.
 
 use benben_codec::raw;
@@ -35,11 +35,12 @@ pub(super) fn factors(sizes: &[f64], weights: usize) -> (Vec<f32>, f64) {
 
 /// `factors`, those of columns that would reach further than `reach` at them made as large as it takes. Where single inputs
 /// are a thousand times as loud as others (the massive activations of language models), their columns would have finer
-/// steps than symbols can count; the loss of one column a little too coarse does not show.
+/// steps than symbols can count. One column a little too coarse hardly shows; cut off at the last symbol it spoils all
+/// others (SmolLM2-135M at 3 bits: KL 7.3, and 0.27 with this).
 pub(super) fn within(factors: &[f32], largest: &[f32], reach: f32) -> Vec<f32> {
     let least = |(&factor, &largest): (&f32, &f32)| {
         let least = largest / reach;
-        if factor >= least { factor } else { f32::from_bits(least.to_bits() + 0xffff & 0xffff_0000) }
+        if factor >= least { factor } else { f32::from_bits((least.to_bits() + 0xffff) & 0xffff_0000) }
     };
     factors.iter().zip(largest).map(least).collect()
 }
