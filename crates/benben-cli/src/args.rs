@@ -223,6 +223,9 @@ pub(crate) struct Calibrate {
     /// Most chunks
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunks: u32,
+    /// Also keep how much each output row of a layer counts, from a safetensors file with a vector of each layer's name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rows: Option<PathBuf>,
     /// Take chunks from all over the text, chosen by this seed [default: the first ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,

@@ -226,3 +226,43 @@ fn ctrl_c_keeps_what_was_said() {
     assert_eq!(ended.status.code(), Some(130), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("(stopped)"), "{}", stderr(&ended));
 }
+
+#[test]
+fn calibrate_makes_a_file_that_inspect_lists() {
+    let folder = packs();
+    let at = folder.path();
+    text(at);
+    let args = ["calibrate", "demo-model", "--data", "text.txt", "--context", "64", "--chunks", "5"];
+    let (said, _) = run(at, &args, 0);
+    assert!(said.contains("demo-model.calibration") && said.contains("5 chunks of 64 tokens"), "{said}");
+    assert!(run(at, &args, 2).1.contains("--force"));
+    let other = |more: &[&'static str]| [&args[..], more].concat();
+    let found = json(at, &other(&["-o", "other.calibration", "--seed", "3", "--json"]), 0);
+    assert_eq!((&found["samples"], &found["context"], &found["seed"]), (&5.into(), &64.into(), &3.into()));
+    assert!(found["bytes"].as_u64() > Some(1_000_000) && found["seconds"].as_f64().is_some(), "{found}");
+    let listed = json(at, &["inspect", "other.calibration", "--json"], 0);
+    for field in ["model", "data", "tensors", "influence"] {
+        assert!(!found[field].is_null() && found[field] == listed[field], "{field} is missing in {found}");
+    }
+    let tensors = found["tensors"].as_array().unwrap();
+    assert!(tensors.iter().all(|t| t["vectors"] == 320 && t["rms"].as_f64() > Some(0.0)), "{found}");
+    let (table, _) = run(at, &["inspect", "demo-model.calibration", "-t", "*.down_proj.*"], 0);
+    assert!(table.contains("layers.0.mlp.down_proj") && !table.contains("q_proj"), "{table}");
+    // A text of too few tokens, chunks that are too long for the model, and importances that are of something else.
+    assert!(
+        run(at, &["calibrate", "demo-model", "--data", "text.txt", "--context", "128000"], 2)
+            .1
+            .contains("hint")
+    );
+    let long = ["calibrate", "demo-model", "--data", "text.txt", "--context", "500", "-o", "x"];
+    assert!(run(at, &long, 2).1.contains("--context 128"));
+    common::model(at, 64);
+    let wrong = run(at, &other(&["--force", "--rows", "model.safetensors"]), 2);
+    assert!(wrong.1.contains("model.safetensors"), "{}", wrong.1);
+    // A damaged file says that it is one, not that it is no pack.
+    let mut bytes = std::fs::read(at.join("other.calibration")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    put(&at.join("other.calibration"), &bytes);
+    assert!(run(at, &["inspect", "other.calibration"], 1).1.contains("hash"));
+}

@@ -7,10 +7,12 @@
 
 use benben_decode::{Options, Weights};
 use benben_encode::calibrate::{About, Calibration, Walk, write};
-use benben_format::{ErrorKind, ignore};
+use benben_format::{Dtype, ErrorKind, ignore};
+use benben_io::safetensors::{self, TensorSpec};
 use benben_models::llm::{LanguageModel, LlamaBlocks, Model, Wanted, samples};
 use benben_models::{Network, Overlay, Sample};
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -61,10 +63,10 @@ fn inputs(
     samples: &[Sample],
 ) -> (BTreeMap<usize, Vec<f32>>, Vec<f64>) {
     let mut all: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-    let mut turns = vec![(0.0, 0.0); network.blocks()];
+    let mut turns: Vec<(f64, f64)> = vec![(0.0, 0.0); network.blocks()];
     for sample in samples {
         let mut state = network.begin(weights, sample).unwrap();
-        for block in 0..network.blocks() {
+        for (block, turn) in turns.iter_mut().enumerate() {
             let before = state.stream.clone();
             let mut tap = |stage: usize, input: &[f32]| {
                 all.entry(stage).or_default().extend(input);
@@ -74,8 +76,8 @@ fn inputs(
             let rows = before.chunks(network.width()).zip(state.stream.chunks(network.width()));
             for (x, y) in rows {
                 let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-                turns[block].0 += 1.0 - dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
-                turns[block].1 += 1.0;
+                turn.0 += 1.0 - dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
+                turn.1 += 1.0;
             }
         }
         all.entry(network.stages().len() - 1).or_default().extend(&state.input);
@@ -206,6 +208,25 @@ fn a_file_keeps_everything_and_takes_more() {
         let error = first.set_rows(DOWN, vec![wrong]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     }
+}
+
+#[test]
+fn importances_of_another_file_are_taken_by_name() {
+    let spec = |name: &str, rows| TensorSpec { name: name.into(), dtype: Dtype::F32, shape: vec![rows] };
+    let specs = [spec(DOWN, 256), spec("other", 3), spec(HEAD, 1024)];
+    let mut bytes = Vec::new();
+    let values = |i: usize| Dtype::F32.from_f32(&vec![3.0; specs[i].shape[0] as usize]).map(Cow::Owned);
+    safetensors::write(&mut bytes, &specs, &BTreeMap::new(), values).unwrap();
+    let file = safetensors::SafeTensors::new(Arc::new(bytes)).unwrap();
+    let mut calibration = open(small().to_vec()).unwrap();
+    assert_eq!(calibration.add_rows(&file).unwrap(), 2);
+    for name in [DOWN, HEAD] {
+        assert_eq!(calibration.layer(name).unwrap().unwrap().rows_mean, 3.0);
+    }
+    let mut bytes = Vec::new();
+    safetensors::write(&mut bytes, &specs[1..2], &BTreeMap::new(), |_| values(1)).unwrap();
+    let none = safetensors::SafeTensors::new(Arc::new(bytes)).unwrap();
+    assert_eq!(calibration.add_rows(&none).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]

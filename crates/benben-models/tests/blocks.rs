@@ -1,5 +1,9 @@
 //! The chain of stages: the network that generates, to the bit; replaced weights; samples of a text.
-#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a failed assumption is a failed test"
+)]
 
 mod common;
 

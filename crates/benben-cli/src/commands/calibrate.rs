@@ -51,6 +51,11 @@ pub(crate) fn run(args: &Calibrate, global: &Global) -> Result<Exit> {
     drop(bar);
     let seconds = started.elapsed().as_secs_f64();
     file.commit()?;
+    if let Some(rows) = &args.rows {
+        let mut calibration = Calibration::open(&output)?;
+        calibration.add_rows(&*benben::open_model(rows)?).map_err(|e| e.context(rows.display()))?;
+        calibration.save(&output, true)?;
+    }
     if global.json {
         let calibration = Calibration::open(&output)?;
         draw::json(&Report { seconds: Some(seconds), ..Report::new(&calibration, &output, |_| true)? })?;

@@ -33,7 +33,10 @@ pub(crate) fn with_plan<T>(
     let mut recipe = args.recipe()?;
     let temporary = tempfile::tempdir()?;
     let folder = args.levels.as_deref().unwrap_or(temporary.path());
-    exit::listen();
+    if args.searches() || !args.calib.is_empty() {
+        // Levels that are there are kept, and a temporary folder goes: so the end must be an orderly one.
+        exit::listen();
+    }
     let data = Data::open(path, args, recipe.seed, folder, global)?;
     let calibrated = data.calibration.as_ref().map(Calibrated);
     let coder: &dyn Coder = calibrated.as_ref().map_or(&DataFree, |c| c);

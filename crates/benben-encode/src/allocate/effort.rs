@@ -9,6 +9,9 @@ pub struct Effort {
     pub levels_per_bit: u32,
     /// Samples that one tensor's influence on the loss is measured on; 0 takes all tensors as equally important.
     pub influence_samples: usize,
+    /// Whether each tensor is coded with and without the statistics of its layer, and what does less harm is kept; below,
+    /// only tables are.
+    pub both_ways: bool,
     /// Samples of calibration data that plans are judged on.
     pub samples: usize,
     /// Generations of evolution; 0 keeps the plan of the dynamic programme.
@@ -37,6 +40,7 @@ impl Effort {
             _ => (4, 32, 96, 150, 64),
         };
         let stages = vec![stage((samples / 8).max(1), (offspring / 4).max(2))];
-        Self { levels_per_bit, influence_samples, samples, generations, offspring, stages }
+        let both_ways = effort >= 3;
+        Self { levels_per_bit, influence_samples, both_ways, samples, generations, offspring, stages }
     }
 }

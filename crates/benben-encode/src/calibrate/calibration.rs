@@ -2,7 +2,7 @@
 
 use super::file::{About, FORMAT, HASHES, Layout, Part, StageEntry};
 use super::moment::Moment;
-use benben_format::{AtomicFile, Dtype, Error, Result, Source};
+use benben_format::{AtomicFile, Dtype, Error, Result, Source, in_memory};
 use benben_io::ModelSource;
 use benben_io::safetensors::SafeTensors;
 use benben_models::Network;
@@ -220,6 +220,28 @@ impl Calibration {
         Ok(())
     }
 
+    /// Takes the importances of all layers that `file` has a tensor of, by their names, as
+    /// [`set_rows`](Self::set_rows); other tensors are let be. Returns how many there were.
+    ///
+    /// # Errors
+    /// InvalidArgument where none fits, or values are negative or no numbers; otherwise as reading the file.
+    pub fn add_rows(&mut self, file: &dyn ModelSource) -> Result<usize> {
+        let mut found = 0;
+        for (i, info) in file.tensors().iter().enumerate() {
+            if info.shape.len() != 1 || !self.contains(&info.name) {
+                continue;
+            }
+            let mut rows = vec![0.0; in_memory(info.shape[0])?];
+            info.dtype.to_f32(&file.read(i)?, &mut rows).map_err(|e| e.in_tensor(&info.name))?;
+            self.set_rows(&info.name, rows)?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(Error::invalid("no tensor of the file is called like a layer of the calibration"));
+        }
+        Ok(found)
+    }
+
     fn usable(&self, name: &str, rows: &[f32]) -> Result<()> {
         match rows.iter().find(|x| !x.is_finite() || **x < 0.0) {
             Some(x) => Err(Error::corruption(format!("importance of a row: {x} cannot be")).in_tensor(name)),
@@ -233,6 +255,12 @@ impl Calibration {
     /// Corruption where the file is damaged; Io.
     pub fn influence(&self) -> Result<Vec<f32>> {
         self.floats(&Part::Influence)
+    }
+
+    /// Name of the table that samples are looked up in, if there is one.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        self.layout.table.as_ref().map(|(name, _)| name.as_str())
     }
 
     /// The table that samples are looked up in, and what part of the look-ups goes to each row.

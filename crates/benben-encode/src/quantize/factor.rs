@@ -59,16 +59,14 @@ impl Factor {
         self.by_column.iter().step_by(self.columns + 1).copied()
     }
 
-    /// `M_kl / M_ll * scale[k] / scale[l]` at `l * columns + k`, for k below l: what column l takes over of the error of
-    /// column k where both are counted in units of their `scale`.
-    pub(super) fn feedback(&self, scale: &[f32]) -> Vec<f32> {
+    /// `M_kl / M_ll` at `l * columns + k`, for k below l: what column l takes over of the error of column k.
+    pub(super) fn feedback(&self) -> Vec<f32> {
         let mut factors = vec![0f32; self.by_column.len()];
         let rows = factors.par_chunks_mut(self.columns).zip(self.by_column.par_chunks(self.columns));
         rows.enumerate().for_each(|(l, (out, own))| {
-            let unit = own[l] * f64::from(scale[l]);
-            for ((out, m), s) in out.iter_mut().zip(own).zip(scale).take(l) {
+            for (out, m) in out.iter_mut().zip(own).take(l) {
                 #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
-                let factor = (m * f64::from(*s) / unit) as f32;
+                let factor = (m / own[l]) as f32;
                 *out = factor;
             }
         });
@@ -172,12 +170,10 @@ mod tests {
             }
             let diagonal: Vec<f64> = factor.diagonal().collect();
             assert!((0..n).all(|j| diagonal[j] == factor.by_column[j * n + j] && diagonal[j] > 0.0));
-            let scale: Vec<f32> = (0..n).map(|j| 1.0 + j as f32).collect();
-            let feedback = factor.feedback(&scale);
+            let feedback = factor.feedback();
             for l in 0..n {
                 for k in 0..l {
-                    let expected =
-                        factor.by_column[l * n + k] / diagonal[l] * (k + 1) as f64 / (l + 1) as f64;
+                    let expected = factor.by_column[l * n + k] / diagonal[l];
                     assert!((f64::from(feedback[l * n + k]) - expected).abs() <= 1e-6 * expected.abs());
                 }
             }

@@ -3,6 +3,7 @@
 use super::dial::{self, Aim, Goal};
 use super::pass::{Group, Matrix, Order, Passed};
 use super::problem::Problem;
+use super::steps;
 use benben_codec::trellis::Form;
 use benben_codec::{scalar as scalar_codec, trellis as trellis_codec};
 use benben_format::{EncodedLeaf, Error, Result};
@@ -30,12 +31,14 @@ trait Integers {
     /// Steps^2 that a slope of 1 stands for.
     fn steps(&self) -> f64;
     fn order(&self) -> Order;
+    /// What symbols reach, in steps, with room for errors of earlier columns.
+    fn reach(&self) -> f32;
     fn rough(&mut self, x: &[f32]) -> Result<Self::Rule>;
     fn learned(&mut self, passed: &Passed) -> Result<Self::Rule>;
     fn groups<'a>(&self, rule: &'a Self::Rule) -> Vec<Group<'a>>;
     fn leaf(&self, rule: &Self::Rule, step: f32, passed: &Passed) -> Result<EncodedLeaf>;
-    /// Looks at a first pass for a form that suits these bits better; what steps are then multiplied with.
-    fn settle(&mut self, bits: f64, passed: &Passed) -> Result<f64>;
+    /// Looks at a first pass for a form that suits these bits better: whether there is one.
+    fn settle(&mut self, bits: f64, passed: &Passed) -> Result<bool>;
 }
 
 struct Scalar {
@@ -54,6 +57,10 @@ impl Integers for Scalar {
         Order::Rows
     }
 
+    fn reach(&self) -> f32 {
+        100.0
+    }
+
     fn rough(&mut self, x: &[f32]) -> Result<Self::Rule> {
         scalar_codec::Chooser::rough(&self.shape, x, LAMBDA)
     }
@@ -70,8 +77,8 @@ impl Integers for Scalar {
         rule.leaf(&self.shape, step, &passed.symbols)
     }
 
-    fn settle(&mut self, _: f64, _: &Passed) -> Result<f64> {
-        Ok(1.0)
+    fn settle(&mut self, _: f64, _: &Passed) -> Result<bool> {
+        Ok(false)
     }
 }
 
@@ -92,6 +99,10 @@ impl Integers for Trellis {
         Order::Columns
     }
 
+    fn reach(&self) -> f32 {
+        200.0
+    }
+
     fn rough(&mut self, x: &[f32]) -> Result<Self::Rule> {
         trellis_codec::Chooser::rough(&self.shape, x, self.form, TRELLIS_LAMBDA)
     }
@@ -109,23 +120,32 @@ impl Integers for Trellis {
         rule.leaf(&self.shape, step, &passed.x, &passed.symbols)
     }
 
-    fn settle(&mut self, bits: f64, passed: &Passed) -> Result<f64> {
+    fn settle(&mut self, bits: f64, passed: &Passed) -> Result<bool> {
         if bits > FORMS_BELOW {
-            return Ok(1.0);
+            return Ok(false);
         }
-        let before = self.steps();
+        let before = self.form;
         self.form = trellis_codec::Chooser::best_form(&self.shape, &passed.x)?;
-        Ok((self.steps() / before).sqrt())
+        Ok(self.form != before)
     }
 }
 
-/// A `scalar` leaf of the matrix, and the dial that it is at.
-pub(super) fn scalar(problem: &Problem<'_>, aim: Aim) -> Result<(EncodedLeaf, f64)> {
-    run(problem, aim, Scalar { shape: problem.shape.clone(), rows: problem.rows })
+/// What passes came to.
+pub(super) struct Made {
+    pub(super) leaf: EncodedLeaf,
+    /// Factor of each column.
+    pub(super) columns: Vec<f32>,
+    pub(super) dial: f64,
 }
 
-/// A `trellis` leaf of the matrix transposed, and the dial that it is at.
-pub(super) fn trellis(problem: &Problem<'_>, aim: Aim) -> Result<(EncodedLeaf, f64)> {
+/// The matrix as a `scalar` leaf.
+pub(super) fn scalar(problem: &Problem<'_>, aim: Aim) -> Result<Made> {
+    let integers = Scalar { shape: problem.shape.clone(), rows: problem.rows };
+    Passes { problem, integers, last: None, settled: false }.run(aim)
+}
+
+/// The matrix as a `trellis` leaf of its transpose.
+pub(super) fn trellis(problem: &Problem<'_>, aim: Aim) -> Result<Made> {
     let &[rows, columns] = &problem.shape[..] else {
         let shape = &problem.shape;
         return Err(Error::unsupported(format!(
@@ -133,77 +153,88 @@ pub(super) fn trellis(problem: &Problem<'_>, aim: Aim) -> Result<(EncodedLeaf, f
         ))
         .with_hint("its path follows the columns of a matrix: scalar takes any shape"));
     };
-    run(problem, aim, Trellis { shape: [columns, rows], form: Form::USUAL })
+    let integers = Trellis { shape: [columns, rows], form: Form::USUAL };
+    Passes { problem, integers, last: None, settled: false }.run(aim)
 }
 
-fn run<I: Integers>(problem: &Problem<'_>, aim: Aim, mut integers: I) -> Result<(EncodedLeaf, f64)> {
-    let matrix = Matrix { columns: &problem.scaled, rows: problem.rows, feedback: &problem.feedback };
-    let order = integers.order();
-    // Step of the leaf at a dial.
-    let step = |integers: &I, dial: f64| {
+/// Passes over one matrix, each with the rule that the one before has taught.
+struct Passes<'a, I> {
+    problem: &'a Problem<'a>,
+    integers: I,
+    /// The last pass, its dial and its step.
+    last: Option<(f64, f32, Passed)>,
+    settled: bool,
+}
+
+impl<I: Integers> Passes<'_, I> {
+    fn run(mut self, aim: Aim) -> Result<Made> {
+        let problem = self.problem;
+        let mut count = 2;
+        let mut once = |dial: f64| self.passes(dial, std::mem::replace(&mut count, 1));
+        match aim {
+            Aim::Dial(dial) => self.passes(dial, PASSES),
+            Aim::BitsPerWeight(bits) => Goal::bits(bits).turn(start(problem, bits), |dial| {
+                let made = once(dial)?;
+                Ok((problem.bits(&made.leaf, &made.columns)?, made))
+            }),
+            Aim::Loss(loss) => Goal::loss(loss).turn(problem.dial_at(loss), |dial| {
+                let made = once(dial)?;
+                Ok((dial::score(problem.outcome(&made)?.loss), made))
+            }),
+        }
+    }
+
+    /// Step of the leaf at a dial.
+    fn step(&self, dial: f64) -> f32 {
         #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
-        let step = ((dial.exp2() * integers.steps()).sqrt() / problem.unit) as f32;
+        let step = ((dial.exp2() * self.integers.steps()).sqrt() / self.problem.unit) as f32;
         step.clamp(1e-30, 1e30)
-    };
-    let start = match aim {
-        Aim::Dial(dial) => dial,
-        Aim::BitsPerWeight(bits) => start(problem, bits),
-        Aim::Loss(loss) => problem.dial_at(loss),
-    };
-    let mut last: Option<(f64, f32, Passed)> = None;
-    let mut settled = false;
-    let mut passes = |dial: f64, count: usize, last: &mut Option<(f64, f32, Passed)>| {
-        let mut made = None;
-        for _ in 0..count {
-            let own = step(&integers, dial);
-            let rule = match last.as_mut() {
-                Some((at, _, passed)) if (*at - dial).abs() <= NEAR => integers.learned(passed)?,
-                Some((_, before, passed)) => {
-                    let ratio = *before / own;
-                    passed.x.iter_mut().for_each(|x| *x *= ratio);
-                    integers.rough(&passed.x)?
-                }
-                None => integers.rough(&matrix.in_steps(own, order))?,
-            };
-            let mut passed = matrix.pass(own, integers.groups(&rule), order);
-            if !settled {
-                settled = true;
-                let leaf = integers.leaf(&rule, own, &passed)?;
-                let ratio = integers.settle(problem.bits(&leaf)?, &passed)?;
-                if ratio != 1.0 {
-                    // Begin again, in the other form.
-                    passed.x.iter_mut().for_each(|x| *x /= ratio as f32);
-                    *last = Some((f64::INFINITY, step(&integers, dial), passed));
-                    continue;
-                }
+    }
+
+    /// `count` passes at `dial`, and the leaf of the last.
+    fn passes(&mut self, dial: f64, count: usize) -> Result<Made> {
+        for left in (0..count).rev() {
+            let made = self.pass(dial, left == 0)?;
+            if let Some(made) = made {
+                return Ok(made);
             }
-            *last = Some((dial, own, passed));
-            made = Some((rule, own));
         }
-        let (Some((rule, own)), Some((_, _, passed))) = (made, last.as_ref()) else {
-            return Err(Error::invalid("no pass was made"));
+        Err(Error::invalid("no pass was made"))
+    }
+
+    /// One pass, and its leaf where it is the last.
+    fn pass(&mut self, dial: f64, last: bool) -> Result<Option<Made>> {
+        let problem = self.problem;
+        let step = self.step(dial);
+        let columns = steps::within(&problem.column_factors, &problem.largest, self.integers.reach() * step);
+        let steps: Vec<f32> = columns.iter().map(|c| c * step).collect();
+        let matrix = Matrix {
+            columns: &problem.scaled,
+            rows: problem.rows,
+            steps: &steps,
+            feedback: &problem.feedback,
         };
-        integers.leaf(&rule, own, passed)
-    };
-    match aim {
-        Aim::Dial(dial) => Ok((passes(dial, PASSES, &mut last)?, dial)),
-        Aim::BitsPerWeight(bits) => {
-            let mut first = true;
-            Goal::bits(bits).turn(start, |dial| {
-                let count = if std::mem::take(&mut first) { 2 } else { 1 };
-                let leaf = passes(dial, count, &mut last)?;
-                Ok((problem.bits(&leaf)?, (leaf, dial)))
-            })
+        let rule = match self.last.take() {
+            Some((at, _, passed)) if (at - dial).abs() <= NEAR => self.integers.learned(&passed)?,
+            Some((_, before, mut passed)) => {
+                passed.x.iter_mut().for_each(|x| *x *= before / step);
+                self.integers.rough(&passed.x)?
+            }
+            None => self.integers.rough(&matrix.in_steps(self.integers.order()))?,
+        };
+        let passed = matrix.pass(self.integers.groups(&rule), self.integers.order());
+        if !self.settled {
+            self.settled = true;
+            let leaf = self.integers.leaf(&rule, step, &passed)?;
+            if self.integers.settle(problem.bits(&leaf, &columns)?, &passed)? {
+                // Begin anew, in another form.
+                self.last = Some((f64::INFINITY, step, passed));
+                return self.pass(dial, last);
+            }
         }
-        Aim::Loss(loss) => {
-            let mut first = true;
-            Goal::loss(loss).turn(start, |dial| {
-                let count = if std::mem::take(&mut first) { 2 } else { 1 };
-                let leaf = passes(dial, count, &mut last)?;
-                let found = problem.outcome(&leaf, dial)?.loss;
-                Ok((dial::score(found), (leaf, dial)))
-            })
-        }
+        let leaf = if last { Some(self.integers.leaf(&rule, step, &passed)?) } else { None };
+        self.last = Some((dial, step, passed));
+        Ok(leaf.map(|leaf| Made { leaf, columns, dial }))
     }
 }
 

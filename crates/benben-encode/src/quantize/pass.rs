@@ -51,11 +51,13 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What is quantized: the matrix, its columns side by side, each in units of its own factor, and how errors are carried.
+/// What is quantized: a matrix, its columns side by side, and how errors are carried.
 pub(super) struct Matrix<'a> {
     /// Column j at `j * rows`.
     pub(super) columns: &'a [f32],
     pub(super) rows: usize,
+    /// Step of each column.
+    pub(super) steps: &'a [f32],
     /// Part of the error of column k that column l takes over, at `l * count of columns + k`, for k below l.
     pub(super) feedback: &'a [f32],
 }
@@ -82,28 +84,32 @@ impl Matrix<'_> {
     }
 
     /// Elements in steps, without feedback.
-    pub(super) fn in_steps(&self, step: f32, order: Order) -> Vec<f32> {
-        let scaled = |x: &f32| x / step;
+    pub(super) fn in_steps(&self, order: Order) -> Vec<f32> {
+        let mut out = vec![0.0; self.columns.len()];
         match order {
-            Order::Columns => self.columns.par_iter().map(scaled).collect(),
+            Order::Columns => {
+                let columns = out.par_chunks_mut(self.rows).zip(self.columns.par_chunks(self.rows));
+                columns.zip(self.steps.par_iter()).for_each(|((out, column), step)| {
+                    out.iter_mut().zip(column).for_each(|(o, x)| *o = x / step);
+                });
+            }
             Order::Rows => {
-                let mut out = vec![0.0; self.columns.len()];
                 out.par_chunks_mut(self.width().max(1)).enumerate().for_each(|(row, out)| {
                     let own = self.columns.iter().skip(row).step_by(self.rows);
-                    out.iter_mut().zip(own).for_each(|(o, x)| *o = scaled(x));
+                    out.iter_mut().zip(own).zip(self.steps).for_each(|((o, x), step)| *o = x / step);
                 });
-                out
             }
         }
+        out
     }
 
     /// All columns, by `groups` that together have every row once.
-    pub(super) fn pass(&self, step: f32, groups: Vec<Group<'_>>, order: Order) -> Passed {
+    pub(super) fn pass(&self, groups: Vec<Group<'_>>, order: Order) -> Passed {
         let width = self.width();
         let parts: Vec<(Vec<usize>, Part)> = groups
             .into_par_iter()
             .map(|mut group| {
-                let part = self.part(step, &group.rows, &mut *group.quantizer);
+                let part = self.part(&group.rows, &mut *group.quantizer);
                 (group.rows, part)
             })
             .collect();
@@ -123,11 +129,11 @@ impl Matrix<'_> {
         passed
     }
 
-    fn part(&self, step: f32, rows: &[usize], quantizer: &mut dyn Step) -> Part {
+    fn part(&self, rows: &[usize], quantizer: &mut dyn Step) -> Part {
         let (width, count, stride) = (self.width(), rows.len(), rows.len().next_multiple_of(LANES));
         let mut x = vec![0f32; width * stride];
         for (own, column) in x.chunks_mut(stride).zip(self.columns.chunks(self.rows)) {
-            own.iter_mut().zip(rows).for_each(|(x, &row)| *x = column[row] / step);
+            own.iter_mut().zip(rows).for_each(|(x, &row)| *x = column[row]);
         }
         let mut symbols = vec![0u8; width * stride];
         let mut values = vec![0f32; count];
@@ -138,10 +144,12 @@ impl Matrix<'_> {
             for j in first..end {
                 let own = &mut x[j * stride..(j + 1) * stride];
                 kernel::add(own, &errors, &self.feedback[j * width + first..j * width + j]);
+                let step = self.steps[j];
+                own.iter_mut().for_each(|x| *x /= step);
                 quantizer.next(&own[..count], &mut symbols[j * stride..][..count], &mut values);
                 // What a column errs by is counted against the weight itself, not against its target.
                 let column = &self.columns[j * self.rows..(j + 1) * self.rows];
-                errors.extend(rows.iter().zip(&values).map(|(&row, v)| column[row] / step - v));
+                errors.extend(rows.iter().zip(&values).map(|(&row, v)| column[row] - v * step));
                 errors.resize((j + 1 - first) * stride, 0.0);
             }
             kernel::add_all(&mut x, stride, end..width, &errors, self.feedback, width, first);

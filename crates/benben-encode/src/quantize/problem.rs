@@ -2,7 +2,8 @@
 
 use super::dial::Aim;
 use super::factor::Factor;
-use super::{integers, loss, steps};
+use super::integers::{self, Made};
+use super::{loss, steps};
 use crate::method::{Codec, Method, rotation_block};
 use benben_codec::check_finite;
 use benben_decode::hadamard_rows;
@@ -63,13 +64,14 @@ pub struct Problem<'a> {
     rotation: Option<(u64, u32)>,
     /// Loss of a matrix of zeros, and its squared norm.
     energy: (f64, f64),
-    /// Weights in units of their factors, column by column.
+    /// Weights in units of their rows' factors, column by column, and the largest of each column.
     pub(super) scaled: Vec<f32>,
+    pub(super) largest: Vec<f32>,
     /// As [`Factor::feedback`] gives it.
     pub(super) feedback: Vec<f32>,
     row_factors: Vec<f32>,
-    column_factors: Vec<f32>,
-    /// Square root of what an error of 1 in `scaled` costs.
+    pub(super) column_factors: Vec<f32>,
+    /// Square root of what an error of 1, in units of the factors of its row and its column, costs.
     pub(super) unit: f64,
 }
 
@@ -130,10 +132,11 @@ impl<'a> Problem<'a> {
             None => (vec![1.0; rows], 1.0),
         };
         let mut scaled = vec![0f32; weights.len()];
-        for (j, (own, c)) in scaled.chunks_mut(rows).zip(&column_factors).enumerate() {
+        for (j, own) in scaled.chunks_mut(rows).enumerate() {
             let column = weights.iter().skip(j).step_by(columns);
-            own.iter_mut().zip(column).zip(&row_factors).for_each(|((o, w), r)| *o = w / (r * c));
+            own.iter_mut().zip(column).zip(&row_factors).for_each(|((o, w), r)| *o = w / r);
         }
+        let largest = scaled.chunks(rows).map(|c| c.iter().fold(0f32, |m, x| m.max(x.abs()))).collect();
         let norm = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
         Ok(Self {
             energy: (loss::loss(&weights, columns, &moment, importance), norm),
@@ -145,7 +148,8 @@ impl<'a> Problem<'a> {
             importance,
             rotation,
             scaled,
-            feedback: factor.feedback(&column_factors),
+            largest,
+            feedback: factor.feedback(),
             row_factors,
             column_factors,
             unit: unit * row_unit,
@@ -159,7 +163,7 @@ impl<'a> Problem<'a> {
     /// none.
     pub fn code(&self, method: &Method, aim: Aim) -> Result<(Expr<EncodedLeaf>, Outcome)> {
         aim.check()?;
-        let (leaf, dial) = match method.codec {
+        let made = match method.codec {
             Codec::Scalar => integers::scalar(self, aim)?,
             Codec::Trellis => integers::trellis(self, aim)?,
             other => {
@@ -167,13 +171,13 @@ impl<'a> Problem<'a> {
                     .with_hint("scalar and trellis have it"));
             }
         };
-        let outcome = self.outcome(&leaf, dial)?;
-        Ok((self.expression(leaf)?, outcome))
+        let outcome = self.outcome(&made)?;
+        Ok((self.expression(made)?, outcome))
     }
 
     /// Bits for each weight of a leaf together with the factors.
-    pub(super) fn bits(&self, leaf: &EncodedLeaf) -> Result<f64> {
-        let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(&self.column_factors)?);
+    pub(super) fn bits(&self, leaf: &EncodedLeaf, columns: &[f32]) -> Result<f64> {
+        let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(columns)?);
         let factors = [rows, columns].into_iter().flatten();
         let bytes: u64 = factors
             .flat_map(|e| e.leaves().into_iter().map(EncodedLeaf::stored_bytes).collect::<Vec<_>>())
@@ -188,13 +192,14 @@ impl<'a> Problem<'a> {
     }
 
     /// What the decoded matrix costs.
-    pub(super) fn outcome(&self, leaf: &EncodedLeaf, dial: f64) -> Result<Outcome> {
+    pub(super) fn outcome(&self, made: &Made) -> Result<Outcome> {
+        let Made { leaf, columns, dial } = made;
         let mut stored = vec![0f32; self.weights.len()];
         benben_codec::decode(leaf, 0..stored.len() as u64, &mut stored)?;
         let turned = is_turned(leaf);
         let mut errors = self.weights.to_vec();
         for (i, (row, r)) in errors.chunks_mut(self.columns).zip(&self.row_factors).enumerate() {
-            for (j, (w, c)) in row.iter_mut().zip(&self.column_factors).enumerate() {
+            for (j, (w, c)) in row.iter_mut().zip(columns).enumerate() {
                 let at = if turned { j * self.rows + i } else { i * self.columns + j };
                 *w -= stored[at] * r * c;
             }
@@ -203,22 +208,22 @@ impl<'a> Problem<'a> {
         let squared: f64 = errors.iter().map(|&e| f64::from(e) * f64::from(e)).sum();
         let relative = |x: f64, of: f64| if of > 0.0 { x / of } else { 0.0 };
         Ok(Outcome {
-            bits_per_weight: self.bits(leaf)?,
+            bits_per_weight: self.bits(leaf, columns)?,
             relative_mse: relative(squared, self.energy.1),
             loss: relative(error, self.energy.0),
             error,
-            dial,
+            dial: *dial,
         })
     }
 
-    /// The expression around `leaf`.
-    fn expression(&self, leaf: EncodedLeaf) -> Result<Expr<EncodedLeaf>> {
+    /// The expression around a leaf.
+    fn expression(&self, Made { leaf, columns, .. }: Made) -> Result<Expr<EncodedLeaf>> {
         let turned = is_turned(&leaf);
         let mut of = Expr::Leaf(leaf);
         if turned {
             of = Expr::Transpose(Box::new(of));
         }
-        let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(&self.column_factors)?);
+        let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(&columns)?);
         if rows.is_some() || columns.is_some() {
             of = Expr::Scale { rows, columns, of: Box::new(of) };
         }

@@ -33,6 +33,17 @@ pub(super) fn factors(sizes: &[f64], weights: usize) -> (Vec<f32>, f64) {
     (sizes.iter().map(factor).collect(), mean.exp2())
 }
 
+/// `factors`, those of columns that would reach further than `reach` at them made as large as it takes. Where single inputs
+/// are a thousand times as loud as others (the massive activations of language models), their columns would have finer
+/// steps than symbols can count; the loss of one column a little too coarse does not show.
+pub(super) fn within(factors: &[f32], largest: &[f32], reach: f32) -> Vec<f32> {
+    let least = |(&factor, &largest): (&f32, &f32)| {
+        let least = largest / reach;
+        if factor >= least { factor } else { f32::from_bits(least.to_bits() + 0xffff & 0xffff_0000) }
+    };
+    factors.iter().zip(largest).map(least).collect()
+}
+
 /// Factors as an operand of `scale`; none where all are 1.
 pub(super) fn stored(factors: &[f32]) -> Result<Option<Box<Expr<EncodedLeaf>>>> {
     if factors.iter().all(|f| *f == 1.0) {
