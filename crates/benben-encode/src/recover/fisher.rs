@@ -8,6 +8,7 @@
 
 use super::head::{gradient, softmax};
 use super::values;
+use crate::calibrate::Calibration;
 use benben_format::{Dtype, Error, Observer, Progress, Result};
 use benben_io::safetensors::{TensorSpec, write};
 use benben_models::llm::EMBEDDING;
@@ -245,10 +246,31 @@ impl Fisher {
     }
 }
 
+impl Fisher {
+    /// Gives `calibration` the importance of the rows of every matrix that it knows, but for an embedding that is the
+    /// output matrix too: as a table its rows count by how often their words occur, which is not what was measured.
+    ///
+    /// # Errors
+    /// As [`Calibration::set_rows`].
+    pub fn apply(&self, calibration: &mut Calibration) -> Result<()> {
+        for (name, rows) in &self.matrices {
+            if name != EMBEDDING && calibration.contains(name) {
+                calibration.set_rows(name, rows.absolute())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Rows {
+    /// Mean squared gradients, not scaled.
     #[allow(clippy::cast_possible_truncation, reason = "kept in single precision")]
+    fn absolute(&self) -> Vec<f32> {
+        self.rows.iter().map(|x| (f64::from(*x) * self.mean) as f32).collect()
+    }
+
     fn bytes(&self) -> Vec<u8> {
-        self.rows.iter().flat_map(|x| ((f64::from(*x) * self.mean) as f32).to_le_bytes()).collect()
+        self.absolute().into_iter().flat_map(f32::to_le_bytes).collect()
     }
 }
 

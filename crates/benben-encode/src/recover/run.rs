@@ -183,7 +183,7 @@ fn keep(state: &mut State, student: &Student<'_>, found: f64) {
 fn order(step: usize, chunks: usize, seed: u64) -> usize {
     let round = (step / chunks) as u64;
     let mut all: Vec<usize> = (0..chunks).collect();
-    let key = |i: &usize| (unit(seed, round << 32 | *i as u64).to_bits(), *i);
+    let key = |i: &usize| (unit(seed, (round << 32) | *i as u64).to_bits(), *i);
     all.sort_by_key(key);
     all[step % chunks]
 }
