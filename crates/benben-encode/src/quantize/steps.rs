@@ -39,7 +39,7 @@ pub(super) fn factors(sizes: &[f64], weights: usize) -> (Vec<f32>, f64) {
 pub(super) fn within(factors: &[f32], largest: &[f32], reach: f32) -> Vec<f32> {
     let least = |(&factor, &largest): (&f32, &f32)| {
         let least = largest / reach;
-        if factor >= least { factor } else { f32::from_bits(least.to_bits() + 0xffff & 0xffff_0000) }
+        if factor >= least { factor } else { f32::from_bits((least.to_bits() + 0xffff) & 0xffff_0000) }
     };
     factors.iter().zip(largest).map(least).collect()
 }
