@@ -257,6 +257,12 @@ impl Calibration {
         self.floats(&Part::Influence)
     }
 
+    /// The table that samples are looked up in.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        self.layout.table.as_ref().map(|(name, _)| name.as_str())
+    }
+
     /// The table that samples are looked up in, and what part of the look-ups goes to each row.
     ///
     /// # Errors
