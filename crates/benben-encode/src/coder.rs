@@ -34,6 +34,9 @@ pub struct Coded {
     /// What the coder made small, relative to what storing nothing would leave: the error of the layer's output where
     /// there are statistics of its input, otherwise `relative_mse`.
     pub loss: f64,
+    /// By how much the loss of the network is expected to grow, in nats for each prediction, where it is known how much
+    /// outputs count.
+    pub cost: Option<f64>,
 }
 
 /// A way to code tensors. The same task must give the same bytes, whatever the number of threads.
@@ -59,7 +62,7 @@ impl Coder for DataFree {
     fn code(&self, task: &Task<'_>) -> Result<Coded> {
         let (expr, fit) = task.method.encode(task.values, task.shape, task.target, task.seed)?;
         let (bits_per_weight, relative_mse) = (fit.bits_per_weight, fit.relative_mse);
-        Ok(Coded { expr, bits_per_weight, relative_mse, loss: relative_mse })
+        Ok(Coded { expr, bits_per_weight, relative_mse, loss: relative_mse, cost: None })
     }
 
     fn metric(&self, _: &str) -> Option<[u8; 32]> {

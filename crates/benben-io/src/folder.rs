@@ -134,6 +134,10 @@ impl ModelSource for Folder {
         self.weights.read(index)
     }
 
+    fn release(&self, index: usize) {
+        self.weights.release(index);
+    }
+
     fn metadata(&self) -> &BTreeMap<String, String> {
         self.weights.metadata()
     }

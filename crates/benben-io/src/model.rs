@@ -26,6 +26,12 @@ pub trait ModelSource: Send + Sync {
     /// reports; all name the tensor.
     fn read(&self, index: usize) -> Result<Cow<'_, [u8]>>;
 
+    /// Says that tensor `index` is not wanted again soon, so that pages of a mapped file stop counting as this process's
+    /// memory. It can still be read; a source that keeps nothing does nothing.
+    fn release(&self, index: usize) {
+        let _ = index;
+    }
+
     /// What the file says about itself, as far as it is text or a number.
     fn metadata(&self) -> &BTreeMap<String, String>;
 

@@ -143,6 +143,14 @@ impl ModelSource for Sharded {
         entry(&self.shards, shard)?.read(local)
     }
 
+    fn release(&self, index: usize) {
+        if let Some((shard, local)) = self.places.get(index)
+            && let Some(shard) = self.shards.get(*shard)
+        {
+            shard.release(*local);
+        }
+    }
+
     fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

@@ -1,6 +1,7 @@
 //! The shape of the network, under the names of Hugging Face's `LlamaConfig`.
 
 use anyhow::{Result, ensure};
+use benben_models::llm::Rope;
 use serde::{Deserialize, Serialize};
 
 /// Everything that `config.json` needs to rebuild the network.
@@ -52,10 +53,29 @@ impl LlamaConfig {
         }
     }
 
-    /// Number of query heads that share one key and value head.
+    /// The same, as the graph of the network takes it.
     #[must_use]
-    pub fn group(&self) -> usize {
-        self.num_attention_heads / self.num_key_value_heads
+    pub fn network(&self) -> benben_models::llm::LlamaConfig {
+        #[expect(clippy::cast_possible_truncation, reason = "the network computes in single precision")]
+        let norm_epsilon = self.rms_norm_eps as f32;
+        benben_models::llm::LlamaConfig {
+            vocabulary: self.vocab_size,
+            hidden: self.hidden_size,
+            intermediate: self.intermediate_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            context: self.max_position_embeddings,
+            norm_epsilon,
+            rope: Rope::plain(self.rope_theta, self.head_dim),
+            tied_embeddings: true,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            bos: None,
+            eos: Vec::new(),
+        }
     }
 
     /// Refuses shapes that the network cannot have.

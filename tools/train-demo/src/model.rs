@@ -1,16 +1,17 @@
 //! The network: Llama's decoder (RMSNorm, grouped-query attention, SwiGLU, tied embeddings, no biases).
 //!
+//! What a layer computes stands in [`benben_models::llm::graph`]; here are its parameters.
 //! Fields are called what Hugging Face calls the tensors, so that the path of a parameter *is* its name
 //! in the file: `model.layers.0.self_attn.q_proj.weight`.
 
 use crate::config::LlamaConfig;
-use crate::rotary::Positions;
+use benben_models::llm::graph::{Layer, Part, Positions};
 use burn::module::Module;
 use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig, RmsNorm,
     RmsNormConfig,
 };
-use burn::tensor::activation::{log_softmax, silu, softmax};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 
 /// A decoder with its output layer, which is the embedding again.
@@ -76,10 +77,12 @@ impl CausalLm {
     #[must_use]
     pub fn forward(&self, config: &LlamaConfig, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [_, length] = tokens.dims();
-        let positions = Positions::new(config, length, &tokens.device());
+        let shape = config.network();
+        let positions = Positions::new(&shape, length, &tokens.device());
+        let graph = Layer { config: &shape, positions: &positions };
         let mut x = self.model.dropout.forward(self.model.embed_tokens.forward(tokens));
         for layer in &self.model.layers {
-            x = layer.forward(config, &positions, x);
+            x = layer.forward(&graph, x);
         }
         let x = self.model.norm.forward(x);
         x.matmul(self.model.embed_tokens.weight.val().transpose().unsqueeze::<3>())
@@ -121,38 +124,24 @@ impl DecoderLayer {
         }
     }
 
-    fn forward(&self, config: &LlamaConfig, positions: &Positions, x: Tensor<3>) -> Tensor<3> {
-        let attended = self.self_attn.forward(config, positions, self.input_layernorm.forward(x.clone()));
+    fn forward(&self, graph: &Layer<'_>, x: Tensor<3>) -> Tensor<3> {
+        let product = &mut |part, x| self.matrix(part).forward(x);
+        let attended = graph.attend(self.input_layernorm.forward(x.clone()), product);
         let x = x + self.dropout.forward(attended);
-        let fed = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()));
+        let fed = graph.feed(self.post_attention_layernorm.forward(x.clone()), product);
         x + self.dropout.forward(fed)
     }
-}
 
-impl Attention {
-    fn forward(&self, config: &LlamaConfig, positions: &Positions, x: Tensor<3>) -> Tensor<3> {
-        let [batch, length, _] = x.dims();
-        let (heads, shared, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
-        let split = |x: Tensor<3>, heads| x.reshape([batch, length, heads, dim]).swap_dims(1, 2);
-        let q = positions.rotate(split(self.q_proj.forward(x.clone()), heads));
-        let k = positions.rotate(split(self.k_proj.forward(x.clone()), shared));
-        let v = split(self.v_proj.forward(x), shared);
-
-        // The query heads of a group are consecutive: laid one under the other they meet their one
-        // key head in a single product, and keys and values need not be repeated.
-        let q = q.reshape([batch, shared, config.group() * length, dim]);
-        let scores = q.matmul(k.swap_dims(2, 3)) * (dim as f64).powf(-0.5);
-        let mask = positions.future.clone().expand(scores.dims());
-        let weights = softmax(scores.mask_fill(mask, f32::NEG_INFINITY), 3);
-        let mixed = weights.matmul(v).reshape([batch, heads, length, dim]);
-        self.o_proj.forward(mixed.swap_dims(1, 2).reshape([batch, length, heads * dim]))
-    }
-}
-
-impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+    fn matrix(&self, part: Part) -> &Linear {
+        match part {
+            Part::Query => &self.self_attn.q_proj,
+            Part::Key => &self.self_attn.k_proj,
+            Part::Value => &self.self_attn.v_proj,
+            Part::Output => &self.self_attn.o_proj,
+            Part::Gate => &self.mlp.gate_proj,
+            Part::Up => &self.mlp.up_proj,
+            Part::Down => &self.mlp.down_proj,
+        }
     }
 }
 

@@ -84,6 +84,10 @@ impl ModelSource for Weights {
         self.0.read(index)
     }
 
+    fn release(&self, index: usize) {
+        self.0.release(index);
+    }
+
     fn metadata(&self) -> &BTreeMap<String, String> {
         self.0.metadata()
     }

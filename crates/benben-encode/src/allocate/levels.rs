@@ -22,7 +22,7 @@ use std::time::Instant;
 
 /// Raised whenever an encoder gives other bytes for the same task within one version of the program: older levels are
 /// then not found.
-const ENCODERS: u32 = 2;
+const ENCODERS: u32 = 3;
 /// Name of the one tensor of a level's pack.
 const TENSOR: &str = "level";
 /// Name of the text of measured losses.
@@ -41,6 +41,8 @@ pub struct Level {
     pub relative_mse: f64,
     /// What the coder made small; see [`Coded::loss`].
     pub loss: f64,
+    /// What the network is expected to lose, in nats; see [`Coded::cost`].
+    pub cost: Option<f64>,
     /// Time that coding took, in seconds.
     pub seconds: f64,
     /// Names the level: 32 hexadecimal digits.
@@ -168,6 +170,9 @@ impl<'a> Levels<'a> {
         ] {
             writer.metadata(name, &format!("{value:e}"));
         }
+        if let Some(cost) = coded.cost {
+            writer.metadata("cost", &format!("{cost:e}"));
+        }
         let origin = Origin {
             dtype: Dtype::F32.to_string(),
             bytes: 4 * task.values.len() as u64,
@@ -198,6 +203,7 @@ impl<'a> Levels<'a> {
             bits_per_weight: number("bits_per_weight")?,
             relative_mse: number("relative_mse")?,
             loss: number("loss")?,
+            cost: metadata.contains_key("cost").then(|| number("cost")).transpose()?,
             seconds: number("seconds")?,
             key: key.into(),
         })
@@ -214,7 +220,7 @@ impl Coder for Levels<'_> {
     fn code(&self, task: &Task<'_>) -> Result<Coded> {
         let level = self.level(task)?;
         let (bits_per_weight, relative_mse, loss) = (level.bits_per_weight, level.relative_mse, level.loss);
-        Ok(Coded { expr: self.expression(&level)?, bits_per_weight, relative_mse, loss })
+        Ok(Coded { expr: self.expression(&level)?, bits_per_weight, relative_mse, loss, cost: level.cost })
     }
 
     fn metric(&self, name: &str) -> Option<[u8; 32]> {

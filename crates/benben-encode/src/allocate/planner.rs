@@ -1,7 +1,8 @@
 //! From a goal to a plan: which levels are coded, what they are worth, and which are taken.
 //!
 //! 1. Levels around the bits that are left for each weight are coded; more where a plan ends at the edge of them.
-//! 2. One tensor after the other is replaced by a level, and the loss of the network measured: its *influence*. The loss
+//! 2. Gradients tell what an error of a tensor costs, its *influence*; where they were not measured, one tensor after the
+//!    other is replaced by a level, and the loss of the network measured. The loss
 //!    of other levels follows in proportion to what the coder made small, which holds while errors are small.
 //! 3. The dynamic programme takes the best plan, were losses to add up; evolution goes on from it with the network itself.
 //! 4. What is left of the bytes goes to single tensors in levels between those of the grid.
@@ -22,6 +23,8 @@ use benben_io::ModelSource;
 
 /// Rounds of coding more levels where a plan ends at the edge.
 const ROUNDS: usize = 24;
+/// With so many samples for each tensor, influence is measured even where gradients tell it.
+const MEASURED_ANYWAY: usize = 8;
 
 /// What a plan is to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -144,10 +147,23 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
                     .with_hint("ask for another size"));
             }
         }
-        if self.effort.influence_samples > 0 && self.trial.is_some() {
+        let known = self.expect();
+        let measured = if known { self.effort.influence_samples >= MEASURED_ANYWAY } else { true };
+        if measured && self.effort.influence_samples > 0 && self.trial.is_some() {
             self.measure()?;
         }
         Ok(())
+    }
+
+    /// Influence by what the levels are expected to cost; whether all of them say so.
+    fn expect(&mut self) -> bool {
+        let of = |unit: &Unit| {
+            let near = unit.levels.iter().min_by_key(|(steps, _)| steps.abs_diff(self.middle));
+            near.and_then(|(_, level)| Some(level.cost? / level.loss.max(1e-12)))
+        };
+        let Some(influence) = self.units.iter().map(of).collect() else { return false };
+        self.influence = influence;
+        true
     }
 
     fn bits(&self, steps: u32) -> f64 {

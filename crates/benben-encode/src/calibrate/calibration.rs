@@ -257,7 +257,7 @@ impl Calibration {
         self.floats(&Part::Influence)
     }
 
-    /// The table that samples are looked up in.
+    /// Name of the table that samples are looked up in, if there is one.
     #[must_use]
     pub fn table(&self) -> Option<&str> {
         self.layout.table.as_ref().map(|(name, _)| name.as_str())

@@ -23,23 +23,30 @@ pub fn has_feedback(method: &Method, shape: &[u64]) -> bool {
     }
 }
 
+/// Part of the mean importance that each row of a matrix has at least: no calibration text uses every output.
+const LEAST_IMPORTANCE: f32 = 0.1;
+/// The same where rows are a vocabulary, whose words differ by more. With the embedding of SmolLM2-135M at 2.95 bits, the
+/// divergence on another text is 0.0285 with 0.3, 0.0246 with 0.1, 0.0216 with 0.03.
+const LEAST_OF_VOCABULARY: f32 = 0.03;
+
 impl Calibrated<'_> {
-    /// A table that is a head too: what the head sees does not say what errors in a row do where it is looked up.
-    /// SmolLM2's, at 3 bits and alone, costs 65 nats with feedback and 0.19 without.
-    fn is_table(&self, name: &str) -> bool {
-        self.0.table() == Some(name)
+    /// Importance of the rows of tensor `name`, none of them less than a part of the mean.
+    fn importance(&self, name: &str, rows: &[f32]) -> Vec<f32> {
+        let vocabulary = self.0.table() == Some(name);
+        let least = if vocabulary { LEAST_OF_VOCABULARY } else { LEAST_IMPORTANCE };
+        rows.iter().map(|r| r + least).collect()
     }
 }
 
 impl Coder for Calibrated<'_> {
     /// [`Target::RelativeMse`] speaks of the loss here: of outputs in place of weights.
     fn code(&self, task: &Task<'_>) -> Result<Coded> {
-        let declined = !has_feedback(task.method, task.shape) || self.is_table(task.name);
-        if declined || task.values.is_empty() {
+        if !has_feedback(task.method, task.shape) || task.values.is_empty() {
             return DataFree.code(task);
         }
         let Some(layer) = self.0.layer(task.name)? else { return DataFree.code(task) };
-        let metric = Metric { second_moment: &layer.second_moment.values, rows: layer.rows.as_deref() };
+        let rows = layer.rows.as_deref().map(|rows| self.importance(task.name, rows));
+        let metric = Metric { second_moment: &layer.second_moment.values, rows: rows.as_deref() };
         let options = Options { rotation: task.method.rotate.then_some(task.seed), ..Options::default() };
         let aim = match task.target {
             Target::BitsPerWeight(bits) => Aim::BitsPerWeight(bits),
@@ -52,11 +59,13 @@ impl Coder for Calibrated<'_> {
             bits_per_weight: outcome.bits_per_weight,
             relative_mse: outcome.relative_mse,
             loss: outcome.loss,
+            // Half of the Fisher information of the outputs times their squared error is what the divergence grows by.
+            cost: rows.map(|_| 0.5 * layer.rows_mean * outcome.error),
         })
     }
 
     fn metric(&self, name: &str) -> Option<[u8; 32]> {
-        if self.is_table(name) { None } else { self.0.identity_of(name) }
+        self.0.identity_of(name)
     }
 
     fn calibration(&self) -> Option<String> {

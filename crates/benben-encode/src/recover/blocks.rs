@@ -83,7 +83,7 @@ impl Streams {
                 let found = loss.backward();
                 let rate = rate(pace.rate, number as f32 / total as f32);
                 for (parameter, gradient) in block.parameters.iter_mut().zip(gradients(&tensors, &found)?) {
-                    parameter.step(&gradient, rate, i32::try_from(number).unwrap_or(i32::MAX));
+                    parameter.step(&gradient, rate, number);
                 }
             }
             let error = self.held_out(block, plain, &device)?;

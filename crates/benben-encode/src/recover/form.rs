@@ -15,7 +15,7 @@ const FACTOR: u32 = 5;
 #[derive(Debug)]
 pub(super) enum Form {
     /// What is not tuned, `[rows, columns]`.
-    Constant(Tensor<2>),
+    Constant(Box<Tensor<2>>),
     /// A parameter by itself.
     Free(usize),
     /// Rows and columns multiplied by parameters.
@@ -80,7 +80,8 @@ impl Builder<'_> {
             }
             other => {
                 let shape = self.shape(other)?;
-                let constant = Form::Constant(tensor(self.pack.evaluate(other)?, shape, self.device));
+                let constant =
+                    Form::Constant(Box::new(tensor(self.pack.evaluate(other)?, shape, self.device)));
                 if add {
                     Form::Scale { rows: Some(self.ones(shape[0])), columns: None, of: Box::new(constant) }
                 } else {
@@ -139,8 +140,8 @@ impl Form {
         let times = |x: Tensor<3>, matrix: Tensor<2>| x.matmul(matrix.transpose().unsqueeze());
         match self {
             // Of the same kind as the input: a graph multiplies tensors with gradients, or none has any.
-            Self::Constant(matrix) if x.device().is_autodiff() => times(x, matrix.clone().autodiff()),
-            Self::Constant(matrix) => times(x, matrix.clone()),
+            Self::Constant(matrix) if x.device().is_autodiff() => times(x, (**matrix).clone().autodiff()),
+            Self::Constant(matrix) => times(x, (**matrix).clone()),
             Self::Free(matrix) => times(x, parameters[*matrix].clone()),
             Self::Scale { rows, columns, of } => {
                 let scaled = |x: Tensor<3>, by: &Option<usize>| match by {

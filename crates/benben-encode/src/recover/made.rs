@@ -101,3 +101,40 @@ pub(super) fn divergence(p: &[Vec<f64>], q: &[Vec<f64>]) -> f64 {
     let of = |p: &Vec<f64>, q: &Vec<f64>| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
     p.iter().zip(q).map(|(p, q)| of(p, q)).sum::<f64>() / p.len() as f64
 }
+
+/// A pack of `made`: matrices of layers as multiples of 0.25 with factors of columns, value projections with a part of low
+/// rank beside them, everything else lossless.
+pub(super) fn packed(made: &Made) -> benben_decode::Pack {
+    use benben_codec::raw;
+    use benben_format::{Dtype, Expr, Origin, Writer};
+
+    let lossless = |values: &[f32], shape: &[u64], dtype: Dtype| {
+        Expr::Leaf(raw::encode(&dtype.from_f32(values).unwrap(), dtype, shape).unwrap())
+    };
+    let mut writer = Writer::new(std::io::Cursor::new(Vec::new()), "test", 0).unwrap();
+    writer.file("note.txt", raw::encode(b"kept", Dtype::U8, &[4]).unwrap()).unwrap();
+    for (name, ([rows, columns], values)) in &made.0 {
+        let matrix = [*rows as u64, *columns as u64];
+        let shape = if *columns == 1 { &matrix[..1] } else { &matrix[..] };
+        let expr = if name.contains("proj.weight") {
+            let coarse: Vec<f32> = values.iter().map(|x| (x * 4.0).round() / 4.0).collect();
+            let scale = Expr::Scale {
+                rows: None,
+                columns: Some(Box::new(lossless(&vec![1.0; *columns], &matrix[1..], Dtype::F16))),
+                of: Box::new(lossless(&coarse, shape, Dtype::F16)),
+            };
+            if name.contains("v_proj") {
+                let left = lossless(&vec![0.02; *rows], &[matrix[0], 1], Dtype::F16);
+                let right = lossless(&vec![0.02; *columns], &[1, matrix[1]], Dtype::F16);
+                Expr::Sum(vec![scale, Expr::Product(vec![left, right])])
+            } else {
+                scale
+            }
+        } else {
+            lossless(values, shape, Dtype::F32)
+        };
+        writer.tensor(name, Dtype::F32, shape, Origin::default(), expr).unwrap();
+    }
+    let (file, _) = writer.finish_in_place().unwrap();
+    benben_decode::Pack::from_source(Arc::new(file.into_inner()), benben_format::Limits::default()).unwrap()
+}

@@ -13,7 +13,7 @@ use benben_decode::Pack;
 use benben_format::{Observer, Result, Writer, Written, hex};
 use benben_models::llm::graph::{Layer, Network, Positions};
 use std::io::{Seek, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A pack with what is continuous in it tuned.
 pub struct Recovered<'a> {
@@ -46,7 +46,7 @@ pub fn recover<'a>(
     observer: &mut Observer<'_>,
 ) -> Result<Recovered<'a>> {
     let start = Instant::now();
-    let (training, held_out) = settings.split(chunks)?;
+    let (training, held_out) = chunks.split_at(settings.training(chunks)?);
     let (config, device) = (dense.config(), dense.device());
     let block_chunks = settings.block_chunks.min(training.len());
     let blocks = if block_chunks > 0 && settings.block_passes > 0 { config.layers } else { 0 };
@@ -77,7 +77,7 @@ pub fn recover<'a>(
         Some(path) => state.save(path, &identity, &student.parameters().collect::<Vec<_>>()),
         None => Ok(()),
     };
-    let part_of_limit = || settings.limit.map_or(0.0, |limit| start.elapsed().div_duration_f32(limit));
+    let part_of_limit = || settings.limit.map_or(0.0, |limit| part(start.elapsed(), limit));
 
     if blocks > 0 && state.steps == 0 && state.blocks < blocks {
         let mut streams = Streams::new(dense, &student, &training[..block_chunks], held_out)?;
@@ -157,6 +157,11 @@ fn identity(pack: &Pack, chunks: &[&[u32]], settings: &Settings) -> String {
     hex(hash.finalize().as_bytes())
 }
 
+/// How much of `limit` has gone; of none at all, everything.
+fn part(elapsed: Duration, limit: Duration) -> f32 {
+    if limit.is_zero() { 1.0 } else { elapsed.div_duration_f32(limit) }
+}
+
 fn copy(student: &Student<'_>) -> Vec<Vec<f32>> {
     student.parameters().map(|p| p.values.clone()).collect()
 }
@@ -181,4 +186,102 @@ fn order(step: usize, chunks: usize, seed: u64) -> usize {
     let key = |i: &usize| (unit(seed, round << 32 | *i as u64).to_bits(), *i);
     all.sort_by_key(key);
     all[step % chunks]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::{Made, config, packed};
+    use super::*;
+    use benben_format::{Expr, ignore};
+    use benben_models::llm::graph::Part;
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    fn words() -> Vec<u32> {
+        (0..160u32).map(|i| (i * i * 7 + i * 13 + i / 9) % 40).collect()
+    }
+
+    fn settings() -> Settings {
+        Settings { steps: 24, rate: 2e-2, measure: 6, block_rate: 1e-2, ..Settings::default() }
+    }
+
+    fn written(found: &Recovered<'_>) -> Pack {
+        let mut file = std::io::Cursor::new(Vec::new());
+        found.write(&mut file).unwrap();
+        Pack::from_source(Arc::new(file.into_inner()), benben_format::Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn it_comes_nearer_and_what_is_written_is_what_was_measured() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), packed(&made));
+        let found = recover(&dense, &pack, &chunks, &settings(), &mut ignore).unwrap();
+        assert!(found.after < 0.8 * found.before, "{} -> {}", found.before, found.after);
+
+        let again = written(&found);
+        let measured = Settings { steps: 0, block_chunks: 0, ..settings() };
+        let same = recover(&dense, &again, &chunks, &measured, &mut ignore).unwrap();
+        assert!((same.before / found.after - 1.0).abs() < 1e-4, "{} and {}", same.before, found.after);
+        assert_eq!(same.after, same.before);
+        assert_eq!(again.file("note.txt").unwrap(), b"kept");
+    }
+
+    #[test]
+    fn codes_and_what_is_no_parameter_go_over_as_they_are() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let pack = packed(&made);
+        let found = recover(&made.network(&config), &pack, &chunks, &settings(), &mut ignore).unwrap();
+        let again = written(&found);
+        let of = |pack: &Pack, name: &str| match pack.tensor(name).unwrap().entry().expr.clone() {
+            Expr::Scale { rows, of, .. } => (rows.is_some(), pack.evaluate(&of).unwrap()),
+            other => panic!("{other:?}"),
+        };
+        for part in [Part::Query, Part::Down] {
+            let ((before, codes), (after, kept)) = (of(&pack, &part.name(1)), of(&again, &part.name(1)));
+            assert!(!before && after, "{part:?}: rows have got factors");
+            assert_eq!(codes, kept);
+        }
+        let table = |pack: &Pack| pack.tensor(benben_models::llm::EMBEDDING).unwrap().to_bytes().unwrap();
+        assert_eq!(table(&pack), table(&again));
+        let value = again.tensor(&Part::Value.name(0)).unwrap();
+        assert_eq!(value.entry().expr.describe(), "sum(scale(raw, raw, raw), product(raw, raw))");
+    }
+
+    #[test]
+    fn a_recovery_that_was_stopped_goes_on_to_the_same_end() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), packed(&made));
+        let straight = recover(&dense, &pack, &chunks, &settings(), &mut ignore).unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Settings { checkpoint: Some(folder.path().join("state")), ..settings() };
+        // After the first block; in the middle of the steps, behind one that was saved.
+        for stop in ["block 1", "step 9,"] {
+            let mut observer = |at: benben_format::Progress<'_>| {
+                if at.item.starts_with(stop) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            assert!(recover(&dense, &pack, &chunks, &kept, &mut observer).is_err());
+        }
+        let resumed = recover(&dense, &pack, &chunks, &kept, &mut ignore).unwrap();
+        assert_eq!((resumed.before, resumed.after), (straight.before, straight.after));
+        assert_eq!(written(&resumed).reader().root(), written(&straight).reader().root());
+
+        let other = Settings { rate: 1e-3, ..kept };
+        let refused = recover(&dense, &pack, &chunks, &other, &mut ignore).err().unwrap();
+        assert!(refused.message().contains("of another model, text or setting"), "{refused}");
+    }
+
+    #[test]
+    fn without_time_or_chunks_nothing_changes_or_nothing_starts() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), packed(&made));
+        let none = Settings { limit: Some(std::time::Duration::ZERO), ..settings() };
+        let found = recover(&dense, &pack, &chunks, &none, &mut ignore).unwrap();
+        assert_eq!((found.before, found.steps, found.blocks), (found.after, 0, 0));
+        assert!(recover(&dense, &pack, &chunks[..2], &settings(), &mut ignore).is_err());
+    }
 }

@@ -50,11 +50,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Chunks to tune on and chunks held out.
+    /// How many of `chunks` are tuned on; those after them are held out.
     ///
     /// # Errors
     /// InvalidArgument for chunks of different lengths, or too few.
-    pub(super) fn split<'a>(&self, chunks: &'a [&'a [u32]]) -> Result<(&'a [&'a [u32]], &'a [&'a [u32]])> {
+    pub(super) fn training(&self, chunks: &[&[u32]]) -> Result<usize> {
         let length = chunks.first().map_or(0, |chunk| chunk.len());
         if length < 2 || chunks.iter().any(|chunk| chunk.len() != length) {
             return Err(Error::invalid("expected chunks of two tokens at least, all of one length"));
@@ -64,6 +64,6 @@ impl Settings {
             let message = format!("{} chunks, {held_out} of them held out: none are left", chunks.len());
             return Err(Error::invalid(message).with_hint("give more text"));
         }
-        Ok(chunks.split_at(chunks.len() - held_out))
+        Ok(chunks.len() - held_out)
     }
 }

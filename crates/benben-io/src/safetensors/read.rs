@@ -92,6 +92,12 @@ impl ModelSource for SafeTensors {
         bytes.map_err(|e| e.in_tensor(&info.name))
     }
 
+    fn release(&self, index: usize) {
+        if let (Some(info), Some(&at)) = (self.tensors.get(index), self.offsets.get(index)) {
+            self.source.release(at, info.source_bytes);
+        }
+    }
+
     fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

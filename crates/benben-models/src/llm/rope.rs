@@ -58,6 +58,12 @@ impl Rope {
         Ok(Self::new(theta, head_dim, Scaling::from_fields(&nested)?))
     }
 
+    /// Frequencies for heads of `head_dim` (even), from the base `theta`, of a network trained on its whole context.
+    #[must_use]
+    pub fn plain(theta: f64, head_dim: usize) -> Self {
+        Self::new(theta, head_dim, Scaling::None)
+    }
+
     fn new(theta: f64, head_dim: usize, scaling: Scaling) -> Self {
         let pairs = 0..head_dim / 2;
         let plain = pairs.map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64));

@@ -49,6 +49,7 @@ impl SourceWeights {
         let index = self.find(name)?;
         let dtype = self.source.tensors()[index].dtype;
         let loaded = Resident::from_bytes(self.shape(name)?, dtype, &self.bytes(index)?);
+        self.source.release(index);
         let loaded = Arc::new(loaded.map_err(|e| e.in_tensor(name))?);
         held.insert(name.to_owned(), Arc::clone(&loaded));
         Ok(loaded)
