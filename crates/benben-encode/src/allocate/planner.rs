@@ -208,9 +208,8 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
             let Some(&steps) = self.units[i].levels.keys().min_by_key(near) else { continue };
             let (mut loss, mut own) = self.alone(trial, i, steps, &samples)?;
             let unit = &self.units[i];
-            // Statistics of a tied head do not say what looking rows up makes of them; and of single layers the proxy
-            // says little: two of SmolLM2's 210, whose inputs have a few huge values, lose 0.8 and 4 nats at 3 bits
-            // with feedback, and hardly anything without.
+            // The proxy may mislead for single layers, most of all where inputs have a few huge values, and for tables
+            // that are heads too: both ways are measured.
             let table = unit.names.iter().any(|n| trial.is_table(n));
             let known = unit.can_be_plain() && self.levels.metric(&unit.names[0]).is_some();
             if known && (table || self.effort.both_ways) {
