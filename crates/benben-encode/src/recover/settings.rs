@@ -15,7 +15,8 @@ pub struct Settings {
     pub block_rate: f32,
     /// Steps end to end, one chunk each.
     pub steps: usize,
-    /// Peak of their learning rate.
+    /// Peak of their learning rate. Roughly rounded weights bear 4e-3 (SmolLM2 at 3.5 bits by rounding: divergence 0.469 to
+    /// 0.267 in 24 steps); of weights rounded with feedback it gains nothing in 20, where 7e-4 does in 10 (0.105 to 0.101).
     pub rate: f32,
     /// Measure the held-out chunks, and write the checkpoint, every so many steps.
     pub measure: usize,
@@ -36,9 +37,9 @@ impl Default for Settings {
         Self {
             block_chunks: 8,
             block_passes: 2,
-            block_rate: 4e-3,
+            block_rate: 1e-3,
             steps: 120,
-            rate: 4e-3,
+            rate: 1e-3,
             measure: 20,
             held_out: 2,
             add_rows: true,
