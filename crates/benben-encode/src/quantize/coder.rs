@@ -28,13 +28,22 @@ const LEAST_IMPORTANCE: f32 = 0.1;
 /// The same where rows are a vocabulary, whose words differ by more. With the embedding of SmolLM2-135M at 2.95 bits, the
 /// divergence on another text is 0.0285 with 0.3, 0.0246 with 0.1, 0.0216 with 0.03.
 const LEAST_OF_VOCABULARY: f32 = 0.03;
+/// Part of the mean importance that each row has at most. Steps of the words that count most would otherwise be so fine
+/// that symbols do not reach their weights; at this limit they make a thirtieth of the loss of the embedding.
+const MOST_IMPORTANCE: f32 = 16.0;
 
 impl Calibrated<'_> {
+    /// How often errors of tensor `name` count: a head that is looked up in as well errs twice. With the embedding of
+    /// SmolLM2-135M at 2.95 bits, looking up costs a divergence of 0.0127 and predicting 0.0121.
+    fn uses(&self, name: &str) -> f64 {
+        if self.0.table() == Some(name) { 2.0 } else { 1.0 }
+    }
+
     /// Importance of the rows of tensor `name`, none of them less than a part of the mean.
     fn importance(&self, name: &str, rows: &[f32]) -> Vec<f32> {
         let vocabulary = self.0.table() == Some(name);
         let least = if vocabulary { LEAST_OF_VOCABULARY } else { LEAST_IMPORTANCE };
-        rows.iter().map(|r| r + least).collect()
+        rows.iter().map(|r| r.min(MOST_IMPORTANCE) + least).collect()
     }
 }
 
@@ -60,7 +69,7 @@ impl Coder for Calibrated<'_> {
             relative_mse: outcome.relative_mse,
             loss: outcome.loss,
             // Half of the Fisher information of the outputs times their squared error is what the divergence grows by.
-            cost: rows.map(|_| 0.5 * layer.rows_mean * outcome.error),
+            cost: rows.map(|_| 0.5 * layer.rows_mean * outcome.error * self.uses(task.name)),
         })
     }
 
