@@ -13,7 +13,7 @@ use std::ops::Range;
 /// What an outlier counts for when packings are compared, in bytes beside the 8 that it takes.
 const OUTLIER_COST: usize = 2;
 /// Weights of a slab, within a group.
-const SLAB: usize = 1 << 20;
+const SLAB: usize = 1 << 18;
 
 /// 16 rows.
 #[derive(Debug)]
