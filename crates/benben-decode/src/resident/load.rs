@@ -272,7 +272,11 @@ impl Loader<'_> {
                     Plan::Codebooks { dim, groups, stages } => {
                         Codebooks::most_bytes(rows, columns, dim, groups, stages)
                     }
-                    Plan::Trits | Plan::Values => values(),
+                    // Each group has its levels beside: with one column or two that is more than the values.
+                    Plan::Trits => {
+                        values().saturating_add(rows.div_ceil(LANES).saturating_mul(2 * 4 * LANES))
+                    }
+                    Plan::Values => values(),
                 };
                 match (form, plan) {
                     (Form::Codes, _) | (_, Plan::Codebooks { .. }) => codes,
