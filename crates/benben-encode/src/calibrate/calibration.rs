@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub struct Layer {
     /// E[x xᵀ] of the input. Layers with one input share it, as long as one of them is in memory.
     pub second_moment: Arc<Moment>,
-    /// E[x].
+    /// The mean of x.
     pub mean: Arc<[f32]>,
     /// E|x|.
     pub absolute: Arc<[f32]>,

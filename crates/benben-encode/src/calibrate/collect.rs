@@ -39,7 +39,7 @@ impl Calibration {
     /// The same in memory.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn collect(
         network: &mut dyn Network,
         weights: &dyn Weights,

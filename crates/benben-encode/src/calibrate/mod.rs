@@ -1,11 +1,11 @@
 //! What the inputs of a network's linear layers are like on calibration data.
 //!
-//! For each stage (linear layers that share an input x): the second moment E[x xᵀ], E[x], E|x|; for each block how much
+//! For each stage (linear layers that share an input x): the second moment E[x xᵀ], the means E\[x\] and E|x|; for each block how much
 //! it turns the stream (1 - cosine, "block influence", ShortGPT, <https://arxiv.org/abs/2403.03853>); for the head how
 //! much each output counts (E[p (1 - p)] of the network's own predictions, the diagonal of the Fisher matrix of the
 //! logits) and how often each row of the table is looked up.
 //!
-//! [`Calibration::collect`] and [`write`] walk the network block by block: memory is the weights and sums of one block
+//! [`Calibration::collect`] and [`write()`] walk the network block by block: memory is the weights and sums of one block
 //! and the streams of all samples. A file of it is opened lazily and serves any number of packs. [`Walk`] is the
 //! sequential mode: it stops at every stage, so that later layers see earlier ones as they were quantized.
 //!

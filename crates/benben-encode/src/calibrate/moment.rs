@@ -14,7 +14,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The diagonal, E[xᵢ²].
+    /// The diagonal: the mean of each xᵢ².
     pub fn diagonal(&self) -> impl Iterator<Item = f32> + '_ {
         self.values.iter().step_by(self.columns + 1).copied()
     }

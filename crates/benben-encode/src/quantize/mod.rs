@@ -14,7 +14,7 @@
 //! ```
 //!
 //! What is stored is `scale(rows?, columns, integers)`: integers of one step, chosen column by column so that later
-//! columns make good what earlier ones err by ([`factor`]), with a factor for each column by water-filling ([`steps`])
+//! columns make good what earlier ones err by (`factor`), with a factor for each column by water-filling (`steps`)
 //! and, by `rotate`, in a rotated basis. Integers are chosen by error and bits together.
 //!
 //! | file | owns |
