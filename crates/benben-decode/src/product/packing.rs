@@ -113,27 +113,31 @@ impl Packing {
         columns.div_ceil(unit(self as u8)) * unit_lines(self as u8)
     }
 
-    /// Whether integer `q` has a code.
-    pub(crate) const fn holds(self, q: i32) -> bool {
+    /// The integers that have a code.
+    pub(crate) const fn reach(self) -> std::ops::RangeInclusive<i32> {
         let limit = 1 << (bits(self as u8) - 1);
-        if self as u8 == SIGNED { q.abs() < limit } else { q ^ (q >> 31) < limit }
+        let lowest = if self as u8 == SIGNED { 1 - limit } else { -limit };
+        lowest..=limit - 1
     }
 
-    /// Writes integer `q`, which has a code of packing `P`, as column `i` of row `lane` of a unit that is 0 there.
+    /// Writes `column`, integers that have codes of packing `P`, as column `i` of a unit that is 0 there. Lane by lane
+    /// inside: all sixteen at once.
     #[inline(always)]
-    pub(crate) fn put<const P: u8>(unit: &mut [Line], i: usize, lane: usize, q: i32) {
-        if P != SIGNED {
-            let code = q.cast_unsigned() & ((1 << bits(P)) - 1);
-            unit[0].0[lane] |= code << (bits(P) * i);
-            return;
+    pub(crate) fn put<const P: u8>(unit: &mut [Line], i: usize, column: &[i32; LANES]) {
+        #[inline(always)]
+        fn write(line: &mut Line, column: &[i32; LANES], code: impl Fn(i32) -> u32) {
+            line.0.iter_mut().zip(column).for_each(|(word, q)| *word |= code(*q));
         }
-        let (sign, magnitude) = (u32::from(q < 0), q.unsigned_abs());
-        if i < 15 {
-            unit[i / 5].0[lane] |= (sign | magnitude << 1) << (6 * (i % 5));
+        if P != SIGNED {
+            let (mask, shift) = ((1 << bits(P)) - 1, bits(P) * i);
+            write(&mut unit[0], column, |q| (q.cast_unsigned() & mask) << shift);
+        } else if i < 15 {
+            let shift = 6 * (i % 5);
+            write(&mut unit[i / 5], column, |q| (u32::from(q < 0) | q.unsigned_abs() << 1) << shift);
         } else {
-            unit[0].0[lane] |= sign << 31 | (magnitude & 16) << 26;
-            unit[1].0[lane] |= magnitude << 30;
-            unit[2].0[lane] |= (magnitude & 12) << 28;
+            write(&mut unit[0], column, |q| u32::from(q < 0) << 31 | (q.unsigned_abs() & 16) << 26);
+            write(&mut unit[1], column, |q| q.unsigned_abs() << 30);
+            write(&mut unit[2], column, |q| (q.unsigned_abs() & 12) << 28);
         }
     }
 }

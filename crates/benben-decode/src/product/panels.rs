@@ -84,26 +84,30 @@ impl Panels {
         self.slabs.iter().map(|s| size_of_val(&**s)).sum::<usize>() + size_of_val(&*self.tables)
     }
 
-    /// Appends groups `0..count`, each as `pack` gives it.
+    /// Appends groups `0..count`, each as `pack` gives it; slabs are filled side by side, group after group.
     fn push(&mut self, count: usize, pack: impl Fn(usize) -> Packed + Sync) {
         let most = (SLAB / (LANES * self.columns)).max(1);
-        let mut packed = Vec::with_capacity(most.min(count));
-        for start in (0..count).step_by(most) {
-            packed.clear();
-            packed.par_extend((start..count.min(start + most)).into_par_iter().map(&pack));
-            let total = packed.iter().map(|p| p.lines.len()).sum();
-            let mut slab = Vec::with_capacity(total);
-            for Packed { packing, lines, outliers } in packed.drain(..) {
-                let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-                self.groups.push(Group {
-                    packing,
-                    slab: number(self.slabs.len()),
-                    first: number(slab.len()),
-                    outliers: number(outliers),
-                });
-                slab.extend_from_slice(&lines);
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let fill = |slab: usize| {
+            let own = slab * most..count.min((slab + 1) * most);
+            let (mut lines, mut groups) = (Vec::new(), Vec::with_capacity(own.len()));
+            for i in own.clone() {
+                let packed = pack(i);
+                if lines.is_empty() {
+                    // Groups of one matrix are about as long.
+                    lines.reserve_exact(packed.lines.len() * own.len());
+                }
+                let (first, outliers) = (number(lines.len()), number(packed.outliers));
+                groups.push(Group { packing: packed.packing, slab: 0, first, outliers });
+                lines.extend_from_slice(&packed.lines);
             }
-            self.slabs.push(slab.into());
+            (lines.into_boxed_slice(), groups)
+        };
+        let filled: Vec<_> = (0..count.div_ceil(most)).into_par_iter().map(fill).collect();
+        for (slab, groups) in filled {
+            let slab_number = number(self.slabs.len());
+            self.groups.extend(groups.into_iter().map(|g| Group { slab: slab_number, ..g }));
+            self.slabs.push(slab);
         }
     }
 
@@ -293,12 +297,16 @@ fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Ve
         integers[outlier.column()][outlier.lane()] = 0;
     }
     let mut beyond = [[0u32; LANES]; INTEGERS.len()];
-    for line in &integers {
-        for (beyond, packing) in beyond.iter_mut().zip(INTEGERS) {
-            for (count, q) in beyond.iter_mut().zip(line) {
-                *count += u32::from(!packing.holds(*q));
-            }
+    for (beyond, packing) in beyond.iter_mut().zip(INTEGERS) {
+        let (lowest, highest) = packing.reach().into_inner();
+        // One comparison, and counts that nobody else sees: all lanes at once.
+        let span = highest.abs_diff(lowest);
+        let mut count = [0u32; LANES];
+        for line in &integers {
+            let far = line.map(|q| u32::from(q.wrapping_sub(lowest).cast_unsigned() > span));
+            count.iter_mut().zip(far).for_each(|(count, far)| *count += far);
         }
+        *beyond = count;
     }
     let cost = |(i, packing): (usize, Packing)| {
         let beyond = beyond[i].iter().sum::<u32>() as usize;
@@ -312,9 +320,10 @@ fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Ve
     let (_, beyond, packing) = best.unwrap_or((0, 0, Packing::Bits8));
     if beyond > 0 {
         outliers.reserve_exact(beyond);
+        let reach = packing.reach();
         for (column, line) in integers.iter_mut().enumerate() {
             for (lane, q) in line.iter_mut().enumerate() {
-                if !packing.holds(*q) {
+                if !reach.contains(q) {
                     outliers.push(Outlier::new(column, lane, lattice.value(*q)));
                     *q = 0;
                 }
@@ -326,11 +335,7 @@ fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Ve
     lines.resize(codes, Line([0; LANES]));
     let units = lines.chunks_mut(unit_lines(packing as u8)).zip(integers.chunks(unit(packing as u8)));
     by_packing!(packing, P => units.for_each(|(lines, columns)| {
-        for (i, column) in columns.iter().enumerate() {
-            for (lane, q) in column.iter().enumerate() {
-                Packing::put::<P>(lines, i, lane, *q);
-            }
-        }
+        columns.iter().enumerate().for_each(|(i, column)| Packing::put::<P>(lines, i, column));
     }));
     outliers::append(outliers, &mut lines);
     Packed { packing, lines, outliers: count }

@@ -10,8 +10,8 @@ use benben_codec::{raw, rvq, ternary};
 use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory, matrix};
 use std::ops::Range;
 
-/// Weights of one block, 8 MB as f32: memory that loading takes besides what it makes.
-const BLOCK: usize = 1 << 21;
+/// Weights of one block, 3 MB as f32: memory that loading takes besides what it makes.
+const BLOCK: usize = 3 << 18;
 
 /// The tensor as codes.
 pub(super) fn tensor(tensor: &Tensor<'_>) -> Result<Node> {
