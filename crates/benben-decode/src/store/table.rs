@@ -13,7 +13,7 @@ impl LayerStore {
     /// A row by itself costs its chunk's symbols up to that row: a few hundred microseconds. Rows decoded that way are
     /// kept within a sixteenth of the budget, at most 4 MiB. A table comes into memory when it is asked for whole (an
     /// embedding that is the head too), and where rows have cost half of what the table would, provided that there is
-    /// room that nothing else takes.
+    /// room that nothing else takes. One row of a transposed table costs as much as all: such a table always does.
     pub(super) fn look_up(&self, name: &str, ids: &[u32], out: &mut [f32]) -> Result<()> {
         let tensor = position(&self.shared.pack, name)?;
         let shape = self.shared.tensor(tensor)?.shape();
@@ -29,7 +29,9 @@ impl LayerStore {
         if out.is_empty() {
             return Ok(());
         }
-        let layout = layout(&self.shared.tensor(tensor)?.entry().expr, rows);
+        let held = self.shared.tensor(tensor)?;
+        let expr = &held.entry().expr;
+        let (layout, turned) = (layout(expr, rows), turned(expr));
         let mut missing = Vec::new();
         let mut whole = false;
         let resident = self.change(|shelf, jobs| {
@@ -48,7 +50,7 @@ impl LayerStore {
                 missing.sort_unstable();
                 missing.dedup();
                 let chunks = layout.runs(&missing).count();
-                whole = chunks > 0 && shelf.worth_whole(tensor, chunks as u64, layout.chunks());
+                whole = chunks > 0 && (turned || shelf.worth_whole(tensor, chunks as u64, layout.chunks()));
             }
             shelf.counts.row_hits += hits;
             shelf.look_ahead(jobs);
@@ -124,6 +126,17 @@ fn layout(expr: &Expr<StoredLeaf>, rows: u64) -> Layout {
     match streams.max_by_key(|stream| stream.chunks()) {
         Some(stream) => Layout { rows, items: stream.items, chunk_items: stream.chunk_items.into() },
         None => Layout { rows, items: rows, chunk_items: 1 },
+    }
+}
+
+/// Whether a row of the value is a column of what is stored.
+fn turned(expr: &Expr<StoredLeaf>) -> bool {
+    match expr {
+        Expr::Transpose(_) => true,
+        Expr::Sum(terms) => terms.iter().any(turned),
+        Expr::Product(factors) => factors.first().is_some_and(turned),
+        Expr::Scale { of, .. } | Expr::Rotate { of, .. } | Expr::Permute { of, .. } => turned(of),
+        _ => false,
     }
 }
 
