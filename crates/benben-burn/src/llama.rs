@@ -3,7 +3,9 @@
 use crate::matrix::tensor;
 use crate::{PackedEmbedding, PackedLinear, PackedWeights};
 use benben_format::{Error, Result};
-use benben_models::llm::{EMBEDDING, FINAL_NORM, LanguageModel, LlamaConfig, Model, Wanted};
+use benben_models::llm::{
+    EMBEDDING, FINAL_NORM, LanguageModel, LlamaConfig, Model, Part, Wanted, norms, require,
+};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Tensor};
 
@@ -70,32 +72,30 @@ impl Llama {
     /// # Errors
     /// Corruption where a tensor is missing or has another shape than the configuration says; otherwise as decoding.
     pub fn new(config: LlamaConfig, weights: &PackedWeights, device: &Device) -> Result<Self> {
-        let load = Loader { weights, device };
-        let (hidden, inner) = (config.hidden, config.intermediate);
-        let (queries, keys) = (config.query_width(), config.key_width());
-        load.check(EMBEDDING, [config.vocabulary, hidden])?;
-        load.check(config.output_name(), [config.vocabulary, hidden])?;
+        let load = Loader { config: &config, weights, device };
+        for name in [EMBEDDING, config.output_name()] {
+            require(&**weights.weights(), name, [config.vocabulary, config.hidden])?;
+        }
         let mut layers = Vec::new();
         for i in 0..config.layers {
-            let name = |part: &str| format!("model.layers.{i}.{part}");
-            let linear = |part: &str, rows, columns, bias| load.linear(&name(part), [rows, columns], bias);
+            let [attention_norm, feed_norm] = norms(i);
             layers.push(Layer {
-                attention_norm: load.vector(&name("input_layernorm.weight"), hidden)?,
-                query: linear("self_attn.q_proj", queries, hidden, config.qkv_bias)?,
-                key: linear("self_attn.k_proj", keys, hidden, config.qkv_bias)?,
-                value: linear("self_attn.v_proj", keys, hidden, config.qkv_bias)?,
-                output: linear("self_attn.o_proj", hidden, queries, config.output_bias)?,
-                feed_norm: load.vector(&name("post_attention_layernorm.weight"), hidden)?,
-                gate: linear("mlp.gate_proj", inner, hidden, config.mlp_bias)?,
-                up: linear("mlp.up_proj", inner, hidden, config.mlp_bias)?,
-                down: linear("mlp.down_proj", hidden, inner, config.mlp_bias)?,
+                attention_norm: load.vector(&attention_norm, config.hidden)?,
+                query: load.linear(Part::Query, i)?,
+                key: load.linear(Part::Key, i)?,
+                value: load.linear(Part::Value, i)?,
+                output: load.linear(Part::Output, i)?,
+                feed_norm: load.vector(&feed_norm, config.hidden)?,
+                gate: load.linear(Part::Gate, i)?,
+                up: load.linear(Part::Up, i)?,
+                down: load.linear(Part::Down, i)?,
                 cache: None,
             });
         }
         Ok(Self {
             embedding: PackedEmbedding::from_table(weights, EMBEDDING)?,
             output: PackedLinear::from_matrix(weights, config.output_name())?,
-            norm: load.vector(FINAL_NORM, hidden)?,
+            norm: load.vector(FINAL_NORM, config.hidden)?,
             device: device.clone(),
             config,
             layers,
@@ -262,37 +262,24 @@ fn three(outputs: Vec<Tensor<2>>) -> Result<[Tensor<2>; 3]> {
 
 /// Tensors that must be there with the shape that the configuration says.
 struct Loader<'a> {
+    config: &'a LlamaConfig,
     weights: &'a PackedWeights,
     device: &'a Device,
 }
 
 impl Loader<'_> {
-    fn check(&self, name: &str, expected: [usize; 2]) -> Result<()> {
-        let weights = self.weights.weights();
-        if !weights.contains(name) {
-            let message = "config.json asks for this tensor, the model has none of that name";
-            return Err(Error::corruption(message).in_tensor(name));
-        }
-        let found = weights.shape(name)?;
-        if found != expected {
-            let message = format!("expected {expected:?} by config.json, found {found:?}");
-            return Err(Error::corruption(message).in_tensor(name));
-        }
-        Ok(())
-    }
-
     fn vector(&self, name: &str, length: usize) -> Result<Tensor<1>> {
-        self.check(name, [length, 1])?;
+        require(&**self.weights.weights(), name, [length, 1])?;
         Ok(tensor(self.weights.weights().vector(name)?, [length], self.device))
     }
 
-    /// The layer called `path`, with a bias where the configuration has one.
-    fn linear(&self, path: &str, shape: [usize; 2], bias: bool) -> Result<PackedLinear> {
-        let name = format!("{path}.weight");
-        self.check(&name, shape)?;
-        if bias {
-            self.check(&format!("{path}.bias"), [shape[0], 1])?;
-            PackedLinear::new(self.weights, path, self.device)
+    /// A matrix of layer `layer`, with a bias where the configuration has one.
+    fn linear(&self, part: Part, layer: usize) -> Result<PackedLinear> {
+        let (name, shape) = (part.name(layer), part.shape(self.config));
+        require(&**self.weights.weights(), &name, shape)?;
+        if part.biased(self.config) {
+            require(&**self.weights.weights(), &part.bias(layer), [shape[0], 1])?;
+            PackedLinear::new(self.weights, &part.layer(layer), self.device)
         } else {
             PackedLinear::from_matrix(self.weights, &name)
         }

@@ -10,7 +10,7 @@
 mod common;
 
 use benben_io::ModelSource;
-use benben_models::llm::graph::{Layer, Network, Positions};
+use benben_models::llm::graph::Network;
 use benben_models::llm::{LanguageModel, Model, SourceWeights, Wanted};
 use burn::tensor::Device;
 use common::{config, demo, network, tiny, tokens};
@@ -20,15 +20,7 @@ use std::sync::Arc;
 
 /// Logits `[tokens, vocabulary]` of the graph.
 fn logits(network: &Network, tokens: &[u32]) -> Vec<f32> {
-    let config = network.config();
-    let positions = Positions::new(config, tokens.len(), network.device());
-    let layer = Layer { config, positions: &positions };
-    let mut stream = network.embed(tokens).unwrap();
-    for i in 0..config.layers {
-        stream = network.block(i).unwrap().forward(&layer, stream);
-    }
-    let head = network.head().unwrap();
-    head.logits(head.normed(config, stream)).into_data().try_into_vec().unwrap()
+    network.logits(tokens).unwrap().into_data().try_into_vec().unwrap()
 }
 
 fn near(found: &[f32], expected: &[f32], bound: f32) {

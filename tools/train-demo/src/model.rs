@@ -5,7 +5,8 @@
 //! in the file: `model.layers.0.self_attn.q_proj.weight`.
 
 use crate::config::LlamaConfig;
-use benben_models::llm::graph::{Layer, Part, Positions};
+use benben_models::llm::Part;
+use benben_models::llm::graph::{Layer, Positions};
 use burn::module::Module;
 use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig, RmsNorm,

@@ -2,8 +2,8 @@
 
 use benben_decode::Weights;
 use benben_format::{Error, Result};
-use benben_models::llm::graph::{Layer, Network, Part, Positions};
-use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig};
+use benben_models::llm::graph::Network;
+use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig, Part, norms};
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ impl Made {
         };
         add(EMBEDDING.into(), [config.vocabulary, config.hidden], 0.0, 1.0);
         for i in 0..config.layers {
-            for norm in ["input", "post_attention"] {
-                add(format!("model.layers.{i}.{norm}_layernorm.weight"), [config.hidden, 1], 1.0, 0.3);
+            for norm in norms(i) {
+                add(norm, [config.hidden, 1], 1.0, 0.3);
             }
             for part in Part::ALL {
                 add(part.name(i), part.shape(config), 0.0, 0.4);
@@ -80,20 +80,12 @@ impl Weights for Made {
 
 /// Log probabilities `[tokens][vocabulary]`.
 pub(super) fn log_probabilities(network: &Network, tokens: &[u32]) -> Vec<Vec<f64>> {
-    let config = network.config();
-    let positions = Positions::new(config, tokens.len(), network.device());
-    let layer = Layer { config, positions: &positions };
-    let mut stream = network.embed(tokens).unwrap();
-    for i in 0..config.layers {
-        stream = network.block(i).unwrap().forward(&layer, stream);
-    }
-    let head = network.head().unwrap();
-    let logits = super::values(head.logits(head.normed(config, stream))).unwrap();
+    let logits = super::values(network.logits(tokens).unwrap()).unwrap();
     let normalized = |row: &[f32]| {
         let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
         row.iter().map(|x| f64::from(*x) - sum.ln()).collect()
     };
-    logits.chunks(config.vocabulary).map(normalized).collect()
+    logits.chunks(network.config().vocabulary).map(normalized).collect()
 }
 
 /// Mean Kullback-Leibler divergence of `q` from `p` for each token.

@@ -193,7 +193,7 @@ mod tests {
     use super::super::made::{Made, config, packed};
     use super::*;
     use benben_format::{Expr, ignore};
-    use benben_models::llm::graph::Part;
+    use benben_models::llm::Part;
     use std::ops::ControlFlow;
     use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use super::parameter::Parameter;
 use super::values;
 use benben_decode::Pack;
 use benben_format::{EncodedLeaf, Entry, Error, Expr, Result};
-use benben_models::llm::graph::{Layer, Part, rms_norm, tensor};
-use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig};
+use benben_models::llm::graph::{Layer, rms_norm, tensor};
+use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig, Part, norms};
 use burn::tensor::{Device, Tensor};
 use std::collections::HashMap;
 
@@ -134,10 +134,10 @@ impl Block {
             names.insert(name, Place::Vector(at));
             Ok::<_, Error>(at)
         };
-        let norm = |part: &str| format!("model.layers.{index}.{part}_layernorm.weight");
+        let [before_attention, before_feed] = norms(index);
         let norms = [
-            vector(&mut builder, norm("input"), config.hidden, true)?,
-            vector(&mut builder, norm("post_attention"), config.hidden, true)?,
+            vector(&mut builder, before_attention, config.hidden, true)?,
+            vector(&mut builder, before_feed, config.hidden, true)?,
         ];
         let mut matrices = Vec::with_capacity(Part::ALL.len());
         for part in Part::ALL {

@@ -2,8 +2,9 @@
 
 use super::config::{EMBEDDING, FINAL_NORM, LlamaConfig};
 use super::kernel::add;
+use super::part::{Part, norms, require};
 use benben_decode::Weights;
-use benben_format::{Error, Result};
+use benben_format::Result;
 
 /// A network without its matrices.
 pub(super) struct Skeleton {
@@ -33,28 +34,26 @@ pub(super) struct Matrix {
 impl Skeleton {
     /// The network that `config` describes, its norms and biases read from `weights`; matrices are not touched.
     pub(super) fn new(config: LlamaConfig, weights: &dyn Weights) -> Result<Self> {
-        let load = Loader(weights);
-        let (hidden, inner) = (config.hidden, config.intermediate);
-        let (queries, keys) = (config.query_width(), config.key_width());
-        load.matrix(EMBEDDING, config.vocabulary, hidden)?;
-        load.matrix(config.output_name(), config.vocabulary, hidden)?;
+        let load = Loader { config: &config, weights };
+        for name in [EMBEDDING, config.output_name()] {
+            require(weights, name, [config.vocabulary, config.hidden])?;
+        }
         let mut layers = Vec::new();
         for i in 0..config.layers {
-            let name = |part: &str| format!("model.layers.{i}.{part}");
-            let linear = |part: &str, rows, columns, bias| load.linear(&name(part), rows, columns, bias);
+            let [attention_norm, feed_norm] = norms(i);
             layers.push(Layer {
-                attention_norm: load.vector(&name("input_layernorm.weight"), hidden)?,
-                query: linear("self_attn.q_proj", queries, hidden, config.qkv_bias)?,
-                key: linear("self_attn.k_proj", keys, hidden, config.qkv_bias)?,
-                value: linear("self_attn.v_proj", keys, hidden, config.qkv_bias)?,
-                output: linear("self_attn.o_proj", hidden, queries, config.output_bias)?,
-                feed_norm: load.vector(&name("post_attention_layernorm.weight"), hidden)?,
-                gate: linear("mlp.gate_proj", inner, hidden, config.mlp_bias)?,
-                up: linear("mlp.up_proj", inner, hidden, config.mlp_bias)?,
-                down: linear("mlp.down_proj", hidden, inner, config.mlp_bias)?,
+                attention_norm: load.vector(&attention_norm, config.hidden)?,
+                query: load.linear(Part::Query, i)?,
+                key: load.linear(Part::Key, i)?,
+                value: load.linear(Part::Value, i)?,
+                output: load.linear(Part::Output, i)?,
+                feed_norm: load.vector(&feed_norm, config.hidden)?,
+                gate: load.linear(Part::Gate, i)?,
+                up: load.linear(Part::Up, i)?,
+                down: load.linear(Part::Down, i)?,
             });
         }
-        let norm = load.vector(FINAL_NORM, hidden)?;
+        let norm = load.vector(FINAL_NORM, config.hidden)?;
         Ok(Self { config, layers, norm })
     }
 }
@@ -81,35 +80,21 @@ impl Matrix {
 }
 
 /// Tensors that must be there with the shape that the configuration says.
-struct Loader<'a>(&'a dyn Weights);
+struct Loader<'a> {
+    config: &'a LlamaConfig,
+    weights: &'a dyn Weights,
+}
 
 impl Loader<'_> {
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<()> {
-        if !self.0.contains(name) {
-            return Err(Error::corruption(
-                "config.json asks for this tensor, the model has none of that name",
-            )
-            .in_tensor(name));
-        }
-        let found = self.0.shape(name)?;
-        if found != [rows, columns] {
-            let message =
-                format!("expected {rows} x {columns} by config.json, found {} x {}", found[0], found[1]);
-            return Err(Error::corruption(message).in_tensor(name));
-        }
-        Ok(())
-    }
-
     fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>> {
-        // A vector is a matrix of one column.
-        self.matrix(name, length, 1)?;
-        self.0.vector(name)
+        require(self.weights, name, [length, 1])?;
+        self.weights.vector(name)
     }
 
-    fn linear(&self, name: &str, rows: usize, columns: usize, bias: bool) -> Result<Matrix> {
-        let weight = format!("{name}.weight");
-        self.matrix(&weight, rows, columns)?;
-        let bias = bias.then(|| self.vector(&format!("{name}.bias"), rows)).transpose()?;
-        Ok(Matrix { name: weight, bias })
+    fn linear(&self, part: Part, layer: usize) -> Result<Matrix> {
+        let (name, shape) = (part.name(layer), part.shape(self.config));
+        require(self.weights, &name, shape)?;
+        let bias = part.biased(self.config).then(|| self.vector(&part.bias(layer), shape[0]));
+        Ok(Matrix { name, bias: bias.transpose()? })
     }
 }

@@ -2,82 +2,9 @@
 
 use super::positions::Positions;
 use crate::llm::config::LlamaConfig;
+use crate::llm::part::Part;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{silu, softmax};
-
-/// A matrix of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
-    /// Stream to queries.
-    Query,
-    /// Stream to keys.
-    Key,
-    /// Stream to values.
-    Value,
-    /// What was attended to, back to the stream.
-    Output,
-    /// Stream to the gate of the feed-forward part.
-    Gate,
-    /// Stream to what the gate lets pass.
-    Up,
-    /// The feed-forward part back to the stream.
-    Down,
-}
-
-impl Part {
-    /// All, in the order in which a layer uses them.
-    pub const ALL: [Self; 7] =
-        [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
-
-    /// The path below the layer, as Hugging Face names it: `self_attn.q_proj`.
-    #[must_use]
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Query => "self_attn.q_proj",
-            Self::Key => "self_attn.k_proj",
-            Self::Value => "self_attn.v_proj",
-            Self::Output => "self_attn.o_proj",
-            Self::Gate => "mlp.gate_proj",
-            Self::Up => "mlp.up_proj",
-            Self::Down => "mlp.down_proj",
-        }
-    }
-
-    /// The name of the matrix in layer `layer`: `model.layers.0.self_attn.q_proj.weight`.
-    #[must_use]
-    pub fn name(self, layer: usize) -> String {
-        format!("model.layers.{layer}.{}.weight", self.path())
-    }
-
-    /// The name of its bias.
-    #[must_use]
-    pub fn bias(self, layer: usize) -> String {
-        format!("model.layers.{layer}.{}.bias", self.path())
-    }
-
-    /// Rows and columns in a network of this shape.
-    #[must_use]
-    pub fn shape(self, config: &LlamaConfig) -> [usize; 2] {
-        let (hidden, inner) = (config.hidden, config.intermediate);
-        match self {
-            Self::Query => [config.query_width(), hidden],
-            Self::Key | Self::Value => [config.key_width(), hidden],
-            Self::Output => [hidden, config.query_width()],
-            Self::Gate | Self::Up => [inner, hidden],
-            Self::Down => [hidden, inner],
-        }
-    }
-
-    /// Whether it has a bias.
-    #[must_use]
-    pub fn biased(self, config: &LlamaConfig) -> bool {
-        match self {
-            Self::Query | Self::Key | Self::Value => config.qkv_bias,
-            Self::Output => config.output_bias,
-            Self::Gate | Self::Up | Self::Down => config.mlp_bias,
-        }
-    }
-}
 
 /// The graph of a layer on sequences of one length.
 #[derive(Debug, Clone, Copy)]

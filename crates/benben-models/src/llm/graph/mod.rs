@@ -2,7 +2,7 @@
 //!
 //! [`Layer`] is the one place where the graph of a layer stands. What its seven matrices are is the caller's
 //! business: parameters to be trained, constants whose outputs are watched, packed integers with trainable factors.
-//! It is asked for [`Part`]s one at a time and answers with their products.
+//! It is asked for [`Part`](super::Part)s one at a time and answers with their products.
 //!
 //! All tensors are f32. Whole sequences only, `[batch, length, ..]`; there is no cache of keys and values.
 
@@ -10,7 +10,7 @@ mod layer;
 mod network;
 mod positions;
 
-pub use layer::{Layer, Part, rms_norm};
+pub use layer::{Layer, rms_norm};
 pub use network::{Block, Head, Matrix, Network};
 pub use positions::Positions;
 

@@ -1,10 +1,12 @@
 //! A network block by block: at most one block's matrices are in memory at a time.
 
-use super::layer::{Layer, Part, rms_norm};
+use super::layer::{Layer, rms_norm};
+use super::positions::Positions;
 use super::tensor;
 use crate::llm::config::{EMBEDDING, FINAL_NORM, LlamaConfig};
+use crate::llm::part::{Part, norms, require};
 use benben_decode::Weights;
-use benben_format::{Error, Result};
+use benben_format::Result;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
@@ -67,7 +69,7 @@ impl Network {
     /// # Errors
     /// InvalidArgument for a token outside the vocabulary; otherwise as decoding.
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor<3>> {
-        self.check(EMBEDDING, [self.config.vocabulary, self.config.hidden])?;
+        require(&*self.weights, EMBEDDING, [self.config.vocabulary, self.config.hidden])?;
         let mut stream = vec![0.0; tokens.len() * self.config.hidden];
         self.weights.rows(EMBEDDING, tokens, &mut stream)?;
         Ok(tensor(stream, [1, tokens.len(), self.config.hidden], &self.device))
@@ -78,9 +80,8 @@ impl Network {
     /// # Errors
     /// Corruption where a tensor is missing or has another shape than the configuration says; otherwise as decoding.
     pub fn block(&self, index: usize) -> Result<Block> {
-        let norm = |part: &str| {
-            self.vector(&format!("model.layers.{index}.{part}_layernorm.weight"), self.config.hidden)
-        };
+        let norm = |name: &String| self.vector(name, self.config.hidden);
+        let [before_attention, before_feed] = norms(index);
         let matrix = |part: &Part| {
             let shape = part.shape(&self.config);
             let weight = self.matrix(&part.name(index), shape)?;
@@ -88,7 +89,7 @@ impl Network {
             Ok(Matrix { weight, bias: bias.transpose()? })
         };
         Ok(Block {
-            norms: [norm("input")?, norm("post_attention")?],
+            norms: [norm(&before_attention)?, norm(&before_feed)?],
             matrices: Part::ALL.iter().map(matrix).collect::<Result<_>>()?,
         })
     }
@@ -105,27 +106,29 @@ impl Network {
         })
     }
 
+    /// Logits of a sequence from its beginning, `[1, tokens, vocabulary]`; one block is in memory at a time.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed) and [`block`](Self::block).
+    pub fn logits(&self, tokens: &[u32]) -> Result<Tensor<3>> {
+        let positions = Positions::new(&self.config, tokens.len(), &self.device);
+        let layer = Layer { config: &self.config, positions: &positions };
+        let mut stream = self.embed(tokens)?;
+        for index in 0..self.config.layers {
+            stream = self.block(index)?.forward(&layer, stream);
+        }
+        let head = self.head()?;
+        Ok(head.logits(head.normed(&self.config, stream)))
+    }
+
     fn vector(&self, name: &str, length: usize) -> Result<Tensor<1>> {
-        self.check(name, [length, 1])?;
+        require(&*self.weights, name, [length, 1])?;
         Ok(tensor(self.weights.vector(name)?, [length], &self.device))
     }
 
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>> {
-        self.check(name, shape)?;
+        require(&*self.weights, name, shape)?;
         Ok(tensor(self.weights.vector(name)?, shape, &self.device))
-    }
-
-    fn check(&self, name: &str, expected: [usize; 2]) -> Result<()> {
-        if !self.weights.contains(name) {
-            let message = "config.json asks for this tensor, the model has none of that name";
-            return Err(Error::corruption(message).in_tensor(name));
-        }
-        let found = self.weights.shape(name)?;
-        if found != expected {
-            let message = format!("expected {expected:?} by config.json, found {found:?}");
-            return Err(Error::corruption(message).in_tensor(name));
-        }
-        Ok(())
     }
 }
 
