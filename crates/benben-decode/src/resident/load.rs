@@ -181,12 +181,22 @@ impl Loader<'_> {
     /// The integers of a lattice turned round before they are packed; of anything else the values.
     fn transposed(&self, of: &evaluate::Node, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
         let [rows, columns] = shape;
-        let Expr::Leaf(leaf) = of else { return self.values(node, shape) };
+        // Each block of rows would take all that is stored: at once, whatever it is.
+        let values = || {
+            let values = self.evaluator.rows(node, 0..rows as u64)?;
+            if !fits(rows, columns) {
+                return Ok(Node::Few { rows, columns, values });
+            }
+            let mut panels = Panels::new(rows, columns, None);
+            panels.push_values(&values);
+            Ok(Node::Panels(panels))
+        };
+        let Expr::Leaf(leaf) = of else { return values() };
         let source = self.evaluator.reader.leaf(leaf);
         if !fits(rows, columns) || !matches!(Plan::of(source.spec())?, Plan::Lattice { .. }) {
-            return self.values(node, shape);
+            return values();
         }
-        let Some(mut lattice) = Lattice::of(&source)? else { return self.values(node, shape) };
+        let Some(mut lattice) = Lattice::of(&source)? else { return values() };
         // Rows of the leaf are columns here, and each touches every group: all integers at once, in two bytes each.
         let mut stored: Vec<i16> = Vec::with_capacity(rows * columns);
         for range in blocks(columns, rows) {

@@ -1,8 +1,10 @@
 //! Rows of tables.
 
-use super::{dense, open, packed};
+use super::{dense, open, packed, values};
+use benben_codec::{Target, scalar};
 use benben_decode::store::Options;
-use benben_decode::{LayerStore, Weights};
+use benben_decode::{Dtype, LayerStore, Weights};
+use benben_format::{Expr, Origin, Writer};
 use std::sync::Arc;
 
 const ROWS: usize = 65536;
@@ -70,6 +72,33 @@ fn a_table_that_is_read_all_over_is_taken_whole_where_there_is_room() {
     }
 }
 
+/// One row of it takes all that is stored: it comes into memory for its first row, and takes no row twice.
+#[test]
+fn a_transposed_table_is_taken_whole() {
+    let stored = values(0, ROWS * COLUMNS);
+    let settings = scalar::Settings::new(Target::BitsPerWeight(4.0));
+    let (leaf, _) = scalar::encode(&stored, &[COLUMNS as u64, ROWS as u64], &settings).unwrap();
+    let mut writer = Writer::new(Vec::new(), "test", 0).unwrap();
+    let turned = Expr::Transpose(Box::new(Expr::Leaf(leaf)));
+    writer.tensor("table", Dtype::F32, &[ROWS as u64, COLUMNS as u64], Origin::default(), turned).unwrap();
+    let pack = open(writer.finish().unwrap().0);
+    let table = pack.tensor("table").unwrap().to_f32().unwrap();
+    for (budget, stays) in [(None, true), (Some(0), false)] {
+        let options = Options { budget, prefetch: 0, ..dense() };
+        let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
+        for ids in [&[9u32][..], &[65_535, 0, 9], &[70]] {
+            let mut out = vec![0.0; ids.len() * COLUMNS];
+            store.rows("table", ids, &mut out).unwrap();
+            for (&id, out) in ids.iter().zip(out.chunks(COLUMNS)) {
+                assert_eq!(out, &table[id as usize * COLUMNS..(id as usize + 1) * COLUMNS]);
+            }
+        }
+        let counts = store.statistics();
+        assert_eq!((counts.rows_decoded, counts.misses), (0, if stays { 1 } else { 3 }), "{counts:?}");
+        assert!(counts.bytes_peak <= budget.unwrap_or(0) + BYTES);
+    }
+}
+
 #[test]
 fn rows_are_kept_within_the_budget() {
     let pack = open(packed(&[("table", &[ROWS as u64, COLUMNS as u64], true)]));
@@ -103,7 +132,7 @@ fn vectors_are_handed_out() {
         let options = Options { budget, ..dense() };
         let store = LayerStore::with_options(Arc::clone(&pack), &options).unwrap();
         for _ in 0..2 {
-            assert_eq!(store.vector("norm").unwrap(), super::values(0, 300));
+            assert_eq!(store.vector("norm").unwrap(), values(0, 300));
         }
         assert_eq!(store.statistics().hits, u64::from(budget != Some(0)));
     }
