@@ -83,7 +83,7 @@ pub(crate) struct RecipeArgs {
     /// judged on it. Or a file of `benben calibrate`, or both
     #[arg(long, value_name = "FILE")]
     pub(crate) calib: Vec<PathBuf>,
-    /// How long to search for a plan, 1 to 9; each step takes about twice as long
+    /// How long to search for a plan, 1 to 9; each step takes longer than the one before
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) effort: u8,
     /// Keep coded levels and measurements in this folder: another size, or an interrupted run, starts from them

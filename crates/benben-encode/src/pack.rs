@@ -3,6 +3,7 @@
 use crate::coder::{Coder, DataFree, Task};
 use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
+use crate::quantize::has_feedback;
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
 use benben_format::{
@@ -181,9 +182,16 @@ impl<W: Write + Seek> Packer<'_, W> {
         let (name, shape, seed) = (&info.name, &info.shape, self.plan.recipe.seed);
         let coded = self.coder.code(&Task { name, shape, values, method, target, seed })?;
         let fit = Fit { bits_per_weight: coded.bits_per_weight, relative_mse: coded.relative_mse };
+        let without = self.coder.metric(name).is_some() && !method.plain && !has_feedback(method, shape);
         let note = match target {
-            Target::RelativeMse(y) if fit.relative_mse > y * 1.01 => {
-                Some(format!("asked for relative error {y:.1e}, reached {:.1e}", fit.relative_mse))
+            _ if without => {
+                let codec = method.codec.name();
+                Some(format!(
+                    "coded from its values alone: {codec} has no form with feedback for shape {shape:?}"
+                ))
+            }
+            Target::RelativeMse(y) if coded.loss > y * 1.01 => {
+                Some(format!("asked for relative error {y:.1e}, reached {:.1e}", coded.loss))
             }
             Target::BitsPerWeight(b) if (fit.bits_per_weight / b - 1.0).abs() > 0.05 => {
                 Some(format!("asked for {b:.2} bits per weight, reached {:.2}", fit.bits_per_weight))

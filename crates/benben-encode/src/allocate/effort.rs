@@ -7,7 +7,8 @@ use super::evolution::Stage;
 pub struct Effort {
     /// Levels for each bit.
     pub levels_per_bit: u32,
-    /// Samples that one tensor's influence on the loss is measured on; 0 takes all tensors as equally important.
+    /// Samples that one tensor's influence on the loss is measured on; with 0, and with fewer than 8 where gradients are
+    /// known, it is not measured.
     pub influence_samples: usize,
     /// Whether each tensor is coded with and without the statistics of its layer, and what does less harm is kept; below,
     /// only tables are.
@@ -23,8 +24,8 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// What `effort` stands for. Each step is about twice as long as the one before: on SmolLM2-135M and two cores, 1
-    /// takes the time of coding three levels of every tensor, 4 some minutes, 9 hours.
+    /// What `effort` stands for: 1 takes the time of coding three levels of every tensor, and each step more than the one
+    /// before. SmolLM2-135M at 55 MB by a text, at effort 4: 19 minutes of CPU time, 18 by the clock on two busy cores.
     #[must_use]
     pub fn new(effort: u8) -> Self {
         let stage = |samples, survivors| Stage { samples, survivors };

@@ -265,8 +265,7 @@ impl Planner<'_, '_, '_> {
                 let first = t.name == unit.names[0];
                 t.predicted_bytes = if first { level.bytes } else { 0 };
                 t.predicted_relative_mse = level.relative_mse;
-                let measured = self.trial.is_some() && self.effort.influence_samples > 0 && first;
-                t.predicted_loss = measured.then_some(influence * level.loss);
+                t.predicted_loss = (self.in_nats && first).then_some(influence * level.loss);
             }
         }
         plan.predicted_bytes = bytes;

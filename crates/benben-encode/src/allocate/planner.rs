@@ -2,8 +2,8 @@
 //!
 //! 1. Levels around the bits that are left for each weight are coded; more where a plan ends at the edge of them.
 //! 2. Gradients tell what an error of a tensor costs, its *influence*; where they were not measured, one tensor after the
-//!    other is replaced by a level, and the loss of the network measured. The loss
-//!    of other levels follows in proportion to what the coder made small, which holds while errors are small.
+//!    other is replaced by a level, and the loss of the network measured. The loss of other levels follows in proportion
+//!    to what the coder made small, which holds while errors are small.
 //! 3. The dynamic programme takes the best plan, were losses to add up; evolution goes on from it with the network itself.
 //! 4. What is left of the bytes goes to single tensors in levels between those of the grid.
 //!
@@ -55,8 +55,8 @@ pub struct Allocation {
 }
 
 /// Finds the plan that meets `goal`. Tensors that `recipe` gives a target of their own, or keeps lossless, stay as it
-/// says; all others are planned, in the methods that it names. Without a `trial` the squared error relative to the
-/// weights is made small, all weights alike.
+/// says; all others are planned, in the methods that it names. Where neither a `trial` nor gradients in the statistics of
+/// `levels` tell what errors cost, what the coder made small is summed over all weights, all alike.
 ///
 /// # Errors
 /// InvalidArgument where the goal is out of reach or nothing is left to plan; Interrupted where `observer` says so;
@@ -92,6 +92,8 @@ pub(super) struct Planner<'a, 't, 'o> {
     pub(super) units: Vec<Unit>,
     /// Loss of each unit is this times that of its level.
     pub(super) influence: Vec<f64>,
+    /// Whether that loss is one of the network, in nats for each prediction.
+    pub(super) in_nats: bool,
     /// Steps of the grid that all units start from.
     pub(super) middle: u32,
 }
@@ -132,7 +134,7 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
         let bits = shared.map_or(whole, |t| t.predicted_bytes as f64 * 8.0 / t.elements.max(1) as f64);
         let middle = (bits * f64::from(effort.levels_per_bit)).round().clamp(1.0, 48.0) as u32;
         let influence = units.iter().map(|u| u.elements as f64).collect();
-        Ok(Self { model, recipe, effort, levels, trial, observer, units, influence, middle })
+        Ok(Self { model, recipe, effort, levels, trial, observer, units, influence, in_nats: false, middle })
     }
 
     /// The first levels, and the influence of every unit.
@@ -147,23 +149,25 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
                     .with_hint("ask for another size"));
             }
         }
-        let known = self.expect();
-        let measured = if known { self.effort.influence_samples >= MEASURED_ANYWAY } else { true };
-        if measured && self.effort.influence_samples > 0 && self.trial.is_some() {
+        self.expect();
+        let samples = self.effort.influence_samples;
+        if self.trial.is_some() && samples > 0 && (!self.in_nats || samples >= MEASURED_ANYWAY) {
             self.measure()?;
+            self.in_nats = true;
         }
         Ok(())
     }
 
-    /// Influence by what the levels are expected to cost; whether all of them say so.
-    fn expect(&mut self) -> bool {
+    /// Influence by what the levels are expected to cost, where all of them say so.
+    fn expect(&mut self) {
         let of = |unit: &Unit| {
             let near = unit.levels.iter().min_by_key(|(steps, _)| steps.abs_diff(self.middle));
             near.and_then(|(_, level)| Some(level.cost? / level.loss.max(1e-12)))
         };
-        let Some(influence) = self.units.iter().map(of).collect() else { return false };
-        self.influence = influence;
-        true
+        if let Some(influence) = self.units.iter().map(of).collect() {
+            self.influence = influence;
+            self.in_nats = true;
+        }
     }
 
     fn bits(&self, steps: u32) -> f64 {

@@ -29,7 +29,8 @@ const LEAST_IMPORTANCE: f32 = 0.1;
 /// divergence on another text is 0.0285 with 0.3, 0.0246 with 0.1, 0.0216 with 0.03.
 const LEAST_OF_VOCABULARY: f32 = 0.03;
 /// Part of the mean importance that each row has at most. Steps of the words that count most would otherwise be so fine
-/// that symbols do not reach their weights; at this limit they make a thirtieth of the loss of the embedding.
+/// that symbols do not reach their weights. Of SmolLM2's 49,152 words 373 count more, and have 63 % of all importance; by
+/// these counts the limit makes the loss of the embedding 3 % larger.
 const MOST_IMPORTANCE: f32 = 16.0;
 
 impl Calibrated<'_> {
