@@ -186,9 +186,8 @@ impl<W: Write + Seek> Packer<'_, W> {
         let note = match target {
             _ if without => {
                 let codec = method.codec.name();
-                Some(format!(
-                    "coded from its values alone: {codec} has no form with feedback for shape {shape:?}"
-                ))
+                let rank = shape.len();
+                Some(format!("coded from its values alone: {codec} has no feedback in {rank} dimensions"))
             }
             Target::RelativeMse(y) if coded.loss > y * 1.01 => {
                 Some(format!("asked for relative error {y:.1e}, reached {:.1e}", coded.loss))

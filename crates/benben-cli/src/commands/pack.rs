@@ -109,9 +109,19 @@ fn show(report: &PackReport, output: &Path, verbose: bool, repacked: bool, start
         table.print()?;
         say!("")?;
     }
+    // What many tensors have in common is said once.
+    let mut notes: Vec<(&str, &str, usize)> = Vec::new();
     for t in &report.tensors {
-        if let Some(note) = &t.note {
-            say!("note: {}: {note}", t.name)?;
+        let Some(note) = t.note.as_deref() else { continue };
+        match notes.iter_mut().find(|(_, own, _)| *own == note) {
+            Some((.., others)) => *others += 1,
+            None => notes.push((&t.name, note, 0)),
+        }
+    }
+    for (name, note, others) in notes {
+        match others {
+            0 => say!("note: {name}: {note}")?,
+            _ => say!("note: {name} and {others} more: {note}")?,
         }
     }
     if repacked && report.tensors.iter().any(|t| t.relative_mse.is_some_and(|e| e > 0.0)) {
