@@ -4,7 +4,7 @@ use super::codebooks::Codebooks;
 use super::node::Node;
 use super::{Form, Panels, Tensor};
 use crate::evaluate::{self, Evaluator};
-use crate::product::{LANES, MAX_COLUMNS, most_bytes as panel_bytes};
+use crate::product::{LANES, MAX_COLUMNS, Turned, most_bytes as panel_bytes};
 use benben_codec::lattice::{self, Lattice};
 use benben_codec::{raw, rvq, ternary};
 use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory, matrix};
@@ -197,30 +197,20 @@ impl Loader<'_> {
             return values();
         }
         let Some(mut lattice) = Lattice::of(&source)? else { return values() };
-        // Rows of the leaf are columns here, and each touches every group: all integers at once, in two bytes each.
-        let mut stored: Vec<i16> = Vec::with_capacity(rows * columns);
+        let mut integers = Turned::new(rows, columns);
+        let mut strip = Vec::new();
         for range in blocks(columns, rows) {
-            let mut integers = vec![0.0; range.len() * rows];
-            lattice::integers(
-                &source,
-                (range.start * rows) as u64..(range.end * rows) as u64,
-                &mut integers,
-            )?;
-            #[allow(clippy::cast_possible_truncation, reason = "ten bits")]
-            stored.extend(integers.iter().map(|&q| q as i16));
+            strip.resize(range.len() * rows, 0.0);
+            let elements = (range.start * rows) as u64..(range.end * rows) as u64;
+            lattice::integers(&source, elements, &mut strip)?;
+            integers.push(&strip);
         }
+        drop(strip);
         let (m, n) = (rows as u64, columns as u64);
         lattice.exceptions.iter_mut().for_each(|e| e.0 = e.0 % m * n + e.0 / m);
         lattice.exceptions.sort_unstable_by_key(|e| e.0);
         let mut panels = Panels::new(rows, columns, Some(&lattice));
-        for range in blocks(rows, columns) {
-            let first = (range.start * columns) as u64;
-            let integers = evaluate::transposed(&stored, rows, range.clone());
-            let integers: Vec<f32> = integers.into_iter().map(f32::from).collect();
-            let from = lattice.exceptions.partition_point(|e| e.0 < first);
-            let to = lattice.exceptions.partition_point(|e| e.0 < (range.end * columns) as u64);
-            panels.push_integers(&integers, &lattice, &lattice.exceptions[from..to], first);
-        }
+        panels.push_turned(&integers, &lattice, &lattice.exceptions);
         Ok(Node::Panels(panels))
     }
 
