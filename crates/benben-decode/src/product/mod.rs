@@ -21,6 +21,7 @@ pub(crate) use packing::LANES;
 use packing::{Packing, View, by_count, by_packing, lead, table, unit};
 pub(crate) use panels::{MAX_COLUMNS, Panels, most_bytes};
 use portable::Lanes;
+pub(crate) use portable::half_to_f32;
 pub(crate) use run::{Job, run};
 pub(crate) use turned::Turned;
 
