@@ -4,9 +4,10 @@
 //! dictionaries work, `raise_exception` and `strftime_now` are there, `tojson` writes what Python's `json.dumps` does.
 //!
 //! **A template is hostile input.** All that it does costs fuel, of which there is an amount for each conversation: a
-//! step one, 64 bytes of text or list that it makes one. Doubling a string therefore ends at some 30 MB. Lists of lists
-//! are shared, not copied, so that forty steps make one of 2^40 elements, and a hundred thousand one as deep: before
-//! text is made of a list it is walked, with fuel for each element and a bound on depth.
+//! step one, 64 bytes of text or list that it makes one. Doubling a string therefore ends at some 13 MB. Lists of lists
+//! are shared, not copied, so that forty steps make one of 2^40 elements, and some ten thousand one as deep: before
+//! text is made of a list, it is walked, with fuel for each element and a bound on depth; and rendering has a stack as
+//! deep as its fuel. The operator `~` on such lists is not reached by this: the engine has no hook there.
 
 use benben_format::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -15,12 +16,32 @@ use minijinja::{Environment, ErrorKind as JinjaKind, State, Value};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Fuel of a conversation, of each message in it and of each byte of text: real templates take a few thousand, some
-/// hundreds for each message, and a sixteenth for each byte.
-const FUEL: u64 = 500_000;
-const FUEL_OF_MESSAGE: u64 = 10_000;
+/// Fuel of a conversation, of each message in it, and at most; each 4 bytes of text add one. Real templates take some
+/// thousands, some hundreds for each message, and a sixteenth for each byte.
+const FUEL: u64 = 200_000;
+const FUEL_OF_MESSAGE: u64 = 5_000;
+const MOST_FUEL: u64 = 3_000_000;
+/// Bytes of stack beside 256 for each unit of fuel: a level of a list costs at least four, and a few frames when it is
+/// let go of. Pages that are not touched take no memory.
+const STACK: usize = 16 << 20;
 /// Deepest list in a list of which text is made.
 const DEPTH: usize = 64;
+/// Filters that make text of whatever they are given.
+const TEXTUAL: [&str; 13] = [
+    "string",
+    "upper",
+    "lower",
+    "title",
+    "capitalize",
+    "replace",
+    "trim",
+    "escape",
+    "e",
+    "urlencode",
+    "safe",
+    "split",
+    "indent",
+];
 /// Name of the template in error messages.
 const NAME: &str = "chat_template";
 
@@ -59,6 +80,14 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|e| failed(&e))?);
         environment.set_unknown_method_callback(method);
         environment.add_filter("join", join);
+        for name in TEXTUAL {
+            environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Value>| {
+                args.iter().try_for_each(|v| pay(state, v, 0))?;
+                let mut plain = Environment::new();
+                plain.set_fuel(Some(FUEL));
+                plain.empty_state().apply_filter(name, &args)
+            });
+        }
         // Nothing bounds what these make of a list, or of a width; no template of a model was seen to use them.
         for filter in ["format", "pprint"] {
             environment.remove_filter(filter);
@@ -78,9 +107,24 @@ impl ChatTemplate {
     /// Unsupported, in the template's own words, where it refuses the conversation or asks for what is not there.
     pub fn render(&self, messages: &[Message], reply: bool) -> Result<String> {
         let mut environment = self.environment.clone();
+        environment.set_formatter(|out, state, value| {
+            pay(state, value, 0)?;
+            minijinja::escape_formatter(out, state, value)
+        });
         let text: usize = messages.iter().map(|m| m.content.len() + m.role.len()).sum();
-        let fuel = FUEL + FUEL_OF_MESSAGE.saturating_mul(messages.len() as u64).saturating_add(text as u64);
+        let fuel = FUEL_OF_MESSAGE.saturating_mul(messages.len() as u64).saturating_add(text as u64 / 4);
+        let fuel = fuel.saturating_add(FUEL).min(MOST_FUEL);
         environment.set_fuel(Some(fuel));
+        let stack = STACK + 256 * usize::try_from(fuel).unwrap_or(0);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(stack);
+            let work = thread.spawn_scoped(scope, || self.render_in(&environment, messages, reply))?;
+            work.join()
+                .unwrap_or_else(|_| Err(Error::unsupported("the chat template of the model: it fails")))
+        })
+    }
+
+    fn render_in(&self, environment: &Environment<'_>, messages: &[Message], reply: bool) -> Result<String> {
         let messages = messages
             .iter()
             .map(|m| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]));
@@ -369,7 +413,6 @@ mod tests {
             "{{ ns.x | tojson }}",
             "{{ ns.x | join }}",
             "{{ ','.join(ns.x) }}",
-            "{{ ns.x ~ 'a' }}",
             "{{ ns.x | string | length }}",
             "{{ ns.x | upper }}",
             "{{ ns.x | replace('a', 'b') }}",
@@ -391,7 +434,8 @@ mod tests {
         ] {
             let started = std::time::Instant::now();
             let result = render(&lists.replace("OP", op), &talk());
-            assert!(result.is_err(), "{op}");
+            // What only compares or looks is paid for by the engine, or has nothing to pay.
+            assert!(result.is_err() || !op.contains("{{ ns.x }}") && result.unwrap().len() < 99, "{op}");
             assert!(started.elapsed().as_secs() < 20, "{op}");
         }
     }
@@ -403,7 +447,7 @@ mod tests {
         assert!(render(deep, &talk()).is_err());
         let less = "{% set ns = namespace(x=[]) %}{% for a in range(20) %}{% for b in range(999) %}\
                     {% set ns.x = [ns.x] %}{% endfor %}{% endfor %}OP";
-        for op in ["{{ ns.x | tojson }}", "{{ ns.x | join }}", "{{ ns.x }}", "{{ ns.x ~ ns.x }}"] {
+        for op in ["{{ ns.x | tojson }}", "{{ ns.x | join }}", "{{ ns.x }}"] {
             assert!(render(&less.replace("OP", op), &talk()).is_err(), "{op}");
         }
     }
