@@ -110,9 +110,10 @@ mod tests {
     #[test]
     fn integers_come_back_by_group() {
         for (rows, columns, wild) in [(16, 5, 0), (37, 70, 100), (40, 33, 2), (5, 3, 1)] {
+            #[allow(clippy::cast_possible_truncation, reason = "below 255")]
             let value = |i: usize| {
                 let q = (i * 37 % 255) as i32 - 127;
-                if wild > 0 && i % wild == 0 { 2 * q } else { q }
+                if wild > 0 && i.is_multiple_of(wild) { 2 * q } else { q }
             };
             let all: Vec<f32> = (0..rows * columns).map(|i| value(i) as f32).collect();
             let mut turned = Turned::new(rows, columns);

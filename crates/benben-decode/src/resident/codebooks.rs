@@ -53,7 +53,7 @@ impl Codebooks {
             let words = (0..dim).flat_map(|i| part.words.iter().skip(i).step_by(dim)).copied().collect();
             Stage { first, count, size, words, codes: part.codes }
         };
-        let crossing = columns % dim != 0;
+        let crossing = !columns.is_multiple_of(dim);
         Self { rows, columns, dim, crossing, stages: parts.into_iter().map(stage).collect() }
     }
 
