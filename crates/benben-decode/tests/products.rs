@@ -199,7 +199,7 @@ fn codes_take_less_than_values() {
         let turned = Expr::Transpose(Box::new(encode(kind, &values, &shape, 3.0).unwrap()));
         let narrow = ["scalar", "trellis", "pulses", "f16", "bf16"].contains(&kind);
         assert!(!narrow || 10 * held(turned) <= 6 * dense, "{kind}, transposed");
-        for (group, density, share) in [([1, 1], 0.05, 0.09), ([1, 4], 0.25, 0.2), ([4, 4], 0.5, 0.35)] {
+        for (group, density, share) in [([1, 1], 0.05, 0.09), ([1, 4], 0.25, 0.24), ([4, 4], 0.5, 0.45)] {
             let bytes = held(sparse(kind, &mut number, shape, group, density, 3.0).unwrap());
             assert!((bytes as f64) < share * dense as f64, "{kind}, groups of {group:?}: {bytes} of {dense}");
         }
