@@ -68,6 +68,7 @@ use std::path::Path;
 /// ```
 #[cfg(feature = "llm")]
 pub mod llm {
+    pub use benben_models::Sample;
     pub use benben_models::llm::*;
 }
 

@@ -5,8 +5,8 @@ use crate::draw::Bar;
 use crate::exit;
 use benben::allocate::{Allocation, Effort, Goal, Levels, NetworkTrial, Trial, allocate};
 use benben::calibrate::{About, Calibration, write};
-use benben::llm::{Model, samples};
-use benben::quantize::Calibrated;
+use benben::llm::{Model, Sample, samples};
+use benben::quantize::{Calibrated, Sequential};
 use benben::{AtomicFile, Coder, DataFree, Error, ModelSource, Plan, Progress, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,8 +19,40 @@ const STATISTICS_CONTEXT: usize = 512;
 /// Samples that statistics are collected on: 32,768 vectors for each layer, some for each of its columns.
 const STATISTICS_CHUNKS: usize = 64;
 
-/// What to do with a plan, the coder that its tensors are coded with, and how it was found, if it was searched for.
-pub(crate) type Then<'a, T> = dyn FnMut(&Plan, &dyn Coder, Option<&Allocation>) -> Result<T> + 'a;
+/// What tensors are coded with.
+#[derive(Clone, Copy)]
+pub(crate) struct Coding<'a> {
+    /// Each tensor for itself.
+    pub(crate) coder: &'a dyn Coder,
+    data: &'a Data,
+}
+
+impl<'a> Coding<'a> {
+    /// The coder of the tensors of `plan`, which is the model's: where the plan is sequential, linear layers are coded
+    /// now.
+    pub(crate) fn settle(
+        &self,
+        model: &dyn ModelSource,
+        plan: &Plan,
+        global: &Global,
+    ) -> Result<Option<Sequential<'a>>> {
+        let (Some(_), Some((network, _)), Some(calibration)) =
+            (&plan.recipe.sequential, &self.data.text, &self.data.calibration)
+        else {
+            return Ok(None);
+        };
+        let samples = self.data.samples(plan.recipe.seed)?;
+        let bar = Bar::new("coding", global);
+        let (mut blocks, weights) = (network.blocks()?, network.weights());
+        let calibrated = Calibrated(calibration);
+        let mut observer = |p: Progress<'_>| step(&bar, p);
+        let (rest, network) = (self.coder, &mut blocks);
+        Sequential::new(model, plan, &calibrated, rest, network, &*weights, &samples, &mut observer).map(Some)
+    }
+}
+
+/// What to do with a plan, what its tensors are coded with, and how it was found, if it was searched for.
+pub(crate) type Then<'a, T> = dyn FnMut(&Plan, Coding<'_>, Option<&Allocation>) -> Result<T> + 'a;
 
 /// Settles or finds the plan that `args` ask for, and hands it to `then`. `path` is where `model` was opened.
 pub(crate) fn with_plan<T>(
@@ -43,12 +75,15 @@ pub(crate) fn with_plan<T>(
     if args.recipe.is_none() {
         recipe.calibration = coder.calibration();
     }
+    if args.sequential {
+        recipe.sequential = Some(Sequential::name(&data.samples(recipe.seed)?));
+    }
     let Some(goal) = goal(model, args) else {
         let plan = Plan::new(model, &recipe)?;
         return if args.levels.is_some() {
-            then(&plan, &Levels::open(folder, coder)?, None)
+            then(&plan, Coding { coder: &Levels::open(folder, coder)?, data: &data }, None)
         } else {
-            then(&plan, coder, None)
+            then(&plan, Coding { coder, data: &data }, None)
         };
     };
     let levels = Levels::open(folder, coder)?;
@@ -71,7 +106,7 @@ pub(crate) fn with_plan<T>(
         }
     };
     drop(bar);
-    then(&found.plan, &levels, Some(&found))
+    then(&found.plan, Coding { coder: &levels, data: &data }, Some(&found))
 }
 
 /// Draws, and stops where Ctrl-C was pressed.
@@ -88,6 +123,17 @@ struct Data {
 }
 
 impl Data {
+    /// What the network is run on for statistics.
+    fn samples(&self, seed: u64) -> Result<Vec<Sample>> {
+        let Some((network, text)) = &self.text else {
+            return Err(Error::invalid("--sequential runs the network, and statistics alone are no text")
+                .with_hint("give --calib TEXT, with or without a file of `benben calibrate`"));
+        };
+        let tokens = network.tokenizer()?.encode(text, false)?;
+        let context = STATISTICS_CONTEXT.min(network.config().context);
+        samples(&tokens, context, Some(STATISTICS_CHUNKS), Some(seed))
+    }
+
     fn open(path: &Path, args: &RecipeArgs, seed: u64, folder: &Path, global: &Global) -> Result<Self> {
         let (mut calibration, mut text) = (None, None);
         for file in &args.calib {

@@ -2,7 +2,7 @@
 
 use super::dial::Aim;
 use super::problem::{Metric, Options, Problem};
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, Layer};
 use crate::coder::{Coded, Coder, DataFree, Task};
 use crate::method::{Codec, Method};
 use benben_codec::Target;
@@ -55,8 +55,23 @@ impl Coder for Calibrated<'_> {
             return DataFree.code(task);
         }
         let Some(layer) = self.0.layer(task.name)? else { return DataFree.code(task) };
+        self.code_under(task, &layer, &layer.second_moment.values)
+    }
+
+    fn metric(&self, name: &str) -> Option<[u8; 32]> {
+        self.0.identity_of(name)
+    }
+
+    fn calibration(&self) -> Option<String> {
+        Some(benben_format::hex(&self.0.identity()))
+    }
+}
+
+impl Calibrated<'_> {
+    /// Codes with the importances of `layer` under `moment`, which need not be its own.
+    pub(super) fn code_under(&self, task: &Task<'_>, layer: &Layer, moment: &[f32]) -> Result<Coded> {
         let rows = layer.rows.as_deref().map(|rows| self.importance(task.name, rows));
-        let metric = Metric { second_moment: &layer.second_moment.values, rows: rows.as_deref() };
+        let metric = Metric { second_moment: moment, rows: rows.as_deref() };
         let options = Options { rotation: task.method.rotate.then_some(task.seed), ..Options::default() };
         let aim = match task.target {
             Target::BitsPerWeight(bits) => Aim::BitsPerWeight(bits),
@@ -72,13 +87,5 @@ impl Coder for Calibrated<'_> {
             // Half of the Fisher information of the outputs times their squared error is what the divergence grows by.
             cost: rows.map(|_| 0.5 * layer.rows_mean * outcome.error * self.uses(task.name)),
         })
-    }
-
-    fn metric(&self, name: &str) -> Option<[u8; 32]> {
-        self.0.identity_of(name)
-    }
-
-    fn calibration(&self) -> Option<String> {
-        Some(benben_format::hex(&self.0.identity()))
     }
 }
