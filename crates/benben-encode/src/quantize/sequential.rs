@@ -187,19 +187,14 @@ fn drifted(weights: &[f32], visit: &Visit) -> Result<Vec<f32>> {
     turned.par_chunks_mut(columns).enumerate().for_each(|(j, row)| {
         row.iter_mut().enumerate().for_each(|(i, x)| *x = cross[i * columns + j] - moment[i * columns + j]);
     });
-    let part: f32 = std::env::var("SEQ_PART").ok().and_then(|x| x.parse().ok()).unwrap_or(PART);
-    let damping: f64 = std::env::var("SEQ_DAMP").ok().and_then(|x| x.parse().ok()).unwrap_or(DAMPING);
-    if part == 0.0 {
-        return Ok(weights.to_vec());
-    }
     let mut out = vec![0f32; weights.len()];
     out.par_chunks_mut(columns).zip(weights.par_chunks(columns)).for_each(|(out, w)| {
         for (out, other) in out.iter_mut().zip(turned.chunks(columns)) {
             *out = dot(w, other);
         }
     });
-    Factor::new(moment, columns, damping)?.solve(&mut out);
-    out.iter_mut().zip(weights).for_each(|(v, w)| *v = w + part * *v);
+    Factor::new(moment, columns, DAMPING)?.solve(&mut out);
+    out.iter_mut().zip(weights).for_each(|(v, w)| *v = w + PART * *v);
     Ok(out)
 }
 
