@@ -49,6 +49,17 @@ pub fn pack_with(
 ) -> Result<PackReport> {
     same_calibration(plan.recipe.calibration.as_deref(), coder.calibration().as_deref())?;
     same_samples(plan.recipe.sequential.as_deref(), coder.sequential().as_deref())?;
+    write_pack(model, plan, coder, out, observer)
+}
+
+/// The pack itself; where a plan is sequential, with tensors that need not be: they take as many bytes.
+pub(crate) fn write_pack(
+    model: &dyn ModelSource,
+    plan: &Plan,
+    coder: &dyn Coder,
+    out: impl Write + Seek,
+    observer: &mut Observer<'_>,
+) -> Result<PackReport> {
     let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
     writer.recipe(&plan.recipe.to_toml()?);

@@ -125,7 +125,7 @@ fn in_line_is_nearer_at_the_same_size() {
     let (before, after) = (demo.divergence(&alone), demo.divergence(&in_line));
     assert!(after < 0.97 * before, "divergence {after} in line, {before} alone");
     let size = in_line.len() as f64 / alone.len() as f64;
-    assert!((size - 1.0).abs() < 0.01, "{} bytes in line, {} alone", in_line.len(), alone.len());
+    assert!(size <= 1.0 && size > 0.995, "{} bytes in line, {} alone", in_line.len(), alone.len());
     // Errors count from the model's weights, not from what was coded in their place.
     let pack = benben_decode::Pack::from_source(std::sync::Arc::new(in_line), Default::default()).unwrap();
     for (t, planned) in own.tensors.iter().zip(&demo.plan(true).tensors) {

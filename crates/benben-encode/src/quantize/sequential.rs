@@ -23,6 +23,10 @@ use std::sync::Arc;
 
 /// α: the part of the way to the best weights for x̂ that is gone.
 const PART: f32 = 0.5;
+/// What is aimed at of the bits that a tensor may take: a pack is never larger for being sequential.
+const AIM: f64 = 0.9995;
+/// Most that a tensor gives up, or gets, for what tensors before it missed their bits by.
+const MOST_MADE_UP: f64 = 0.02;
 /// λ, as a part of the mean diagonal of H.
 const DAMPING: f64 = 0.1;
 
@@ -78,6 +82,7 @@ impl<'a> Sequential<'a> {
             observer,
             done: 0,
             total,
+            left: 0.0,
             own: Self { rest, name, coded: BTreeMap::new() },
         };
         let table = network.table().map(|(name, _)| name.to_owned());
@@ -114,6 +119,8 @@ struct Line<'a, 'b, 'o> {
     observer: &'b mut Observer<'o>,
     done: u64,
     total: u64,
+    /// Bits that tensors before took less than they may.
+    left: f64,
     own: Sequential<'a>,
 }
 
@@ -158,7 +165,11 @@ impl Line<'_, '_, '_> {
             && has_feedback(&method, shape)
             && !values.is_empty()
         {
-            coded = self.in_line(&task, &coded, &layer, visit)?;
+            let (alone, count) = (coded.bits_per_weight, values.len() as f64);
+            let most = MOST_MADE_UP * alone;
+            let bits = AIM * alone + (self.left / count).clamp(-most, most);
+            coded = self.in_line(&task, bits, &layer, visit)?;
+            self.left += (AIM * alone - coded.bits_per_weight) * count;
         }
         let stored = decoded(info.dtype, shape, coded.expr.clone())?;
         coded.relative_mse = relative(&values, &stored);
@@ -166,9 +177,9 @@ impl Line<'_, '_, '_> {
         Ok(Some(stored))
     }
 
-    /// The tensor again, at the bits of `alone`.
-    fn in_line(&self, task: &Task<'_>, alone: &Coded, layer: &Layer, visit: &Visit) -> Result<Coded> {
-        let target = Target::BitsPerWeight(alone.bits_per_weight);
+    /// The tensor at `bits` for each weight.
+    fn in_line(&self, task: &Task<'_>, bits: f64, layer: &Layer, visit: &Visit) -> Result<Coded> {
+        let target = Target::BitsPerWeight(bits);
         let moment = &visit.second_moment.values;
         if Arc::ptr_eq(&visit.second_moment, &visit.cross) {
             return self.calibrated.code_under(&Task { target, ..*task }, layer, moment);
