@@ -9,7 +9,7 @@ use benben_format::{ErrorKind, Progress, Result, ignore};
 use benben_io::ModelSource;
 use benben_models::Sample;
 use benben_models::llm::{LanguageModel, Model, Wanted, samples};
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,9 @@ impl Demo {
     fn divergence(&self, pack: &[u8]) -> f64 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("demo.benben");
-        std::fs::write(&path, pack).unwrap();
+        let mut file = benben_format::AtomicFile::create(&path, false).unwrap();
+        file.write_all(pack).unwrap();
+        file.commit().unwrap();
         let packed = Model::open(&path, &Options::default()).unwrap();
         let (mut before, mut after) = (self.model.network().unwrap(), packed.network().unwrap());
         let classes = self.model.config().vocabulary;
