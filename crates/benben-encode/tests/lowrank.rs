@@ -255,7 +255,7 @@ fn ranks_are_stored_counted_and_run() {
     let (m, n) = (96usize, 64usize);
     let shape = [m as u64, n as u64];
     let weights = partly(m, n, 5);
-    for method in ["scalar:rank=4", "trellis:rank=3", "pvq:rank=2", "ternary:rank=4", "lowrank:rank=5", "scalar:rank=4,rotate"] {
+    for method in ["scalar:rank=4", "trellis:rank=3", "pvq:rank=2", "ternary:rank=4", "lowrank:rank=24", "scalar:rank=4,rotate"] {
         for target in [Target::BitsPerWeight(2.5), Target::RelativeMse(0.12)] {
             let method: Method = method.parse().unwrap();
             let task = Task { name: "t", shape: &shape, values: &weights, method: &method, target, seed: 3 };

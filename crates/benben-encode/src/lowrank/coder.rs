@@ -1,6 +1,7 @@
 //! Methods with a rank: a product on top of what a codec stored, or in its place.
 
 use super::factors::Spectrum;
+use super::metric::Metric;
 use super::norm::Known;
 use super::stored::{Stored, bytes, decoded};
 use crate::coder::{Coded, Task};
@@ -27,7 +28,9 @@ pub(crate) type Base<'a> = dyn Fn(&Task<'_>) -> Result<Coded> + 'a;
 ///
 /// **Source**: EoRA (Liu et al. 2024): the residual W - Ŵ in the eigenspace of the inputs. Here the bits that the factors
 /// take are the codec's loss: everything is counted, so that the total meets the target, and factors are coded with as
-/// many bits as make `loss 2^(2 bits)` least.
+/// many bits as make `loss 2^(2 bits)` least. What feedback leaves is nearly white under its metric, so that few
+/// components take little off it; where the matrix itself has large ones, the product is taken first and the codec
+/// stores the rest (as SVDQuant does, Li et al. 2024). The better of both is kept.
 ///
 /// # Errors
 /// As `base`; InvalidArgument where the factors alone take what is asked for.
@@ -58,8 +61,8 @@ pub(crate) fn has_rank(shape: &[u64]) -> bool {
     shape.len() == 2 && shape.iter().all(|&n| n > 0)
 }
 
-/// Those of `ranks` by which a product on top of `coded` may pay: what it takes off the loss is more than what its bytes
-/// would as bits of the codec, two for every factor of 16.
+/// Those of `ranks` by which a product beside `coded` may pay, after the codec or before it: what it takes off is more
+/// than what its bytes would as bits of the codec, one for every factor of 4.
 pub(crate) fn promising(
     task: &Task<'_>,
     known: Known<'_>,
@@ -74,12 +77,23 @@ pub(crate) fn promising(
     let values = decoded(coded, task.shape)?;
     let errors: Vec<f32> = task.values.iter().zip(&values).map(|(w, v)| w - v).collect();
     let spectrum = Spectrum::new(&errors, rows, columns, &known.metric(task.method.metric)?)?;
+    let whole = Spectrum::new(task.values, rows, columns, &Metric::plain())?;
     let pays = |rank: &&u16| {
         let rank = usize::from(**rank);
-        let gain = 0.5 * (spectrum.energy() / spectrum.left_by(rank).max(f64::MIN_POSITIVE)).log2();
+        let share = USUAL * (rank * (rows + columns)) as f64 / errors.len() as f64;
+        // Half of the bits at most: more is for matrices that are products, and lowrank.
+        if matches!(task.target, Target::BitsPerWeight(bits) if 2.0 * share > bits) {
+            return false;
+        }
+        let gain = gain(&spectrum, rank).max(gain(&whole, rank));
         rank < rows.min(columns) && gain > BITS[0] * (rank * (rows + columns)) as f64 / errors.len() as f64
     };
     Ok(ranks.iter().filter(pays).copied().collect())
+}
+
+/// Bits for each weight that a product of `rank` saves, by what it takes off the norm.
+fn gain(spectrum: &Spectrum, rank: usize) -> f64 {
+    0.5 * (spectrum.energy() / spectrum.left_by(rank).max(f64::MIN_POSITIVE)).log2()
 }
 
 /// One tensor with its rank.
@@ -202,9 +216,38 @@ impl<'a> Work<'a> {
             // What the codec left or overdrew is the factors'.
             let left = (bits - coded.bits_per_weight) * residual.len() as f64 / stored.entries() as f64;
             let product = stored.code(left.clamp(LEAST, MOST))?;
-            return self.coded(sum(coded.expr, product));
+            let after = self.coded(sum(coded.expr, product))?;
+            let before = match self.first(share)? {
+                Some((product, rest)) => {
+                    let left = bits - self.bits(bytes(&product));
+                    if left < 0.05 {
+                        return Ok(after);
+                    }
+                    let target = Target::BitsPerWeight(left);
+                    let coded = base(&Task { method: &method, target, values: &rest, ..*self.task })?;
+                    self.coded(sum(coded.expr, product))?
+                }
+                None => return Ok(after),
+            };
+            return Ok(if before.0.loss < after.0.loss { before } else { after });
         }
         self.coded(coded.expr)
+    }
+
+    /// A product of the matrix itself and what it leaves, for the codec to store: where a few components are most of the
+    /// matrix, all its weights become smaller. None where they are not.
+    fn first(&self, share: f64) -> Result<Option<(Expr<EncodedLeaf>, Vec<f32>)>> {
+        let [rows, columns] = self.shape;
+        // With feedback it is the size of weights that takes bits, not what they do to outputs: the plain norm.
+        let spectrum = Spectrum::new(self.task.values, rows, columns, &Metric::plain())?;
+        if spectrum.rank() == 0 || gain(&spectrum, self.rank) < 0.5 * self.share(share) {
+            return Ok(None);
+        }
+        let found = spectrum.factors(self.task.values, self.rank, &Metric::plain())?;
+        let stored = Stored::new(self.task.values, self.shape, Known::default(), &found)?;
+        let product = stored.code(share)?;
+        let rest = self.errors(self.task.values, &product)?;
+        Ok(Some((product, rest)))
     }
 
     fn at_loss(&self, loss: f64, base: &Base<'_>) -> Result<(Coded, f64)> {
@@ -236,7 +279,18 @@ impl<'a> Work<'a> {
             }
             asked = (asked * 0.5 * (1.0 + CLOSE) * loss / reached.max(1e-12)).clamp(1e-9, 0.999);
         }
-        best.ok_or_else(|| Error::invalid("no trial was made"))
+        let (coded, error) = best.ok_or_else(|| Error::invalid("no trial was made"))?;
+        let Some((product, rest)) = self.first(share.unwrap_or(USUAL))? else { return Ok((coded, error)) };
+        // Of what the product leaves, more may be lost.
+        let asked = loss * self.energy.0 / self.known.cost(&rest, self.shape[1]).max(f64::MIN_POSITIVE);
+        if asked >= 0.999 {
+            return Ok((coded, error));
+        }
+        let target = Target::RelativeMse(asked);
+        let rest = base(&Task { method: &method, target, values: &rest, ..*self.task })?;
+        let before = self.coded(sum(rest.expr, product))?;
+        let better = before.0.loss <= loss && before.0.bits_per_weight < coded.bits_per_weight;
+        Ok(if better { before } else { (coded, error) })
     }
 
     /// The product in place of the matrix.

@@ -19,6 +19,8 @@ pub struct Factors {
     pub right: Vec<f32>,
     /// What is to be added to outputs where the metric is centred: `(W - left right) μ`, one value for each row.
     pub bias: Option<Vec<f32>>,
+    /// Rows and columns of the matrix.
+    pub shape: [usize; 2],
     /// `||S_L (W - left right) S_R||^2`: the sum of the squares of all other singular values.
     pub error: f64,
     /// `||S_L W S_R||^2`.
@@ -144,7 +146,8 @@ impl Spectrum {
             let part = self.apply(&left, &right, rank, mean.as_ref());
             (0..self.rows).map(|i| (all[(i, 0)] - part[(i, 0)]) as f32).collect()
         });
-        Ok(Factors { rank, sizes, left, right, bias, error: self.left_by(rank), energy: self.energy() })
+        let shape = [self.rows, self.columns];
+        Ok(Factors { rank, sizes, left, right, bias, shape, error: self.left_by(rank), energy: self.energy() })
     }
 
     fn apply(&self, left: &[f32], right: &[f32], rank: usize, x: MatRef<'_, f64>) -> Mat<f64> {
@@ -158,8 +161,7 @@ impl Factors {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "values of a tensor are single precision")]
     pub fn product(&self) -> Vec<f32> {
-        let rank = self.rank.max(1);
-        let (rows, columns) = (self.left.len() / rank, self.right.len() / rank);
+        let [rows, columns] = self.shape;
         let left = matrix(&self.left, rows, self.rank);
         let made = product(left.as_ref(), matrix(&self.right, self.rank, columns).as_ref());
         (0..rows * columns).map(|p| made[(p / columns, p % columns)] as f32).collect()
