@@ -1,5 +1,6 @@
 //! Products and eigenvectors in f64, over `faer` without its threads: parts of a fixed size go to threads here, so that
-//! results do not depend on how many there are.
+//! results do not depend on how many there are. They do depend on the processor's vectors, in the last of 53 bits: factors
+//! are rounded to some bits for each entry afterwards, so that a pack differs only where an entry lies on an edge.
 
 use benben_format::{Error, Result};
 use faer::diag::Diag;

@@ -3,7 +3,7 @@
 use super::factors::Spectrum;
 use super::metric::Metric;
 use super::norm::Known;
-use super::stored::{Stored, bytes, decoded};
+use super::stored::{LEAF, LEAVES, Stored, bytes, decoded};
 use crate::coder::{Coded, Task};
 use crate::method::{Codec, Method};
 use benben_codec::Target;
@@ -151,11 +151,16 @@ impl<'a> Work<'a> {
         bytes as f64 * 8.0 / self.task.values.len() as f64
     }
 
+    /// Bits for each entry of factors where they take `bits` for each weight.
+    fn each(&self, bits: f64, stored: &Stored<'_>) -> f64 {
+        (bits * self.task.values.len() as f64 - LEAVES * LEAF * 8.0) / stored.entries() as f64
+    }
+
     /// Bits for each weight that factors take at `bits` for each entry.
     fn share(&self, bits: f64) -> f64 {
         let [rows, columns] = self.shape;
         let entries = self.rank.min(rows).min(columns) * (rows + columns);
-        bits * entries as f64 / self.task.values.len() as f64
+        (bits * entries as f64 + LEAVES * LEAF * 8.0) / self.task.values.len() as f64
     }
 
     fn coded(&self, expr: Expr<EncodedLeaf>) -> Result<(Coded, f64)> {
@@ -214,8 +219,7 @@ impl<'a> Work<'a> {
                 }
             }
             // What the codec left or overdrew is the factors'.
-            let left = (bits - coded.bits_per_weight) * residual.len() as f64 / stored.entries() as f64;
-            let product = stored.code(left.clamp(LEAST, MOST))?;
+            let product = stored.code(self.each(bits - coded.bits_per_weight, &stored).clamp(LEAST, MOST))?;
             let after = self.coded(sum(coded.expr, product))?;
             let before = match self.first(share)? {
                 Some((product, rest)) => {
@@ -302,10 +306,9 @@ impl<'a> Work<'a> {
                 method.encode(self.task.values, self.task.shape, Target::BitsPerWeight(1.0), 0)?.0;
             return self.coded(zeros);
         };
-        let each = |bits: f64| bits * self.task.values.len() as f64 / stored.entries() as f64;
         match self.task.target {
             Target::BitsPerWeight(bits) => {
-                let wanted = each(bits);
+                let wanted = self.each(bits, &stored);
                 if wanted < LEAST {
                     return Err(Error::invalid(format!(
                         "{bits} bits for each weight are {wanted:.2} for each entry of factors of rank {}",
@@ -317,7 +320,7 @@ impl<'a> Work<'a> {
                 let mut found = self.coded(stored.code(asked)?)?;
                 // Side information of short factors is seen only afterwards.
                 if wanted <= MOST && found.0.bits_per_weight > bits * 1.002 {
-                    asked -= each(found.0.bits_per_weight - bits);
+                    asked += wanted - self.each(found.0.bits_per_weight, &stored);
                     found = self.coded(stored.code(asked.max(LEAST))?)?;
                 }
                 Ok(found)

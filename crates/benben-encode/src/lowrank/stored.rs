@@ -16,6 +16,12 @@ use benben_format::{Dtype, EncodedLeaf, Expr, Limits, Origin, Result, Writer};
 use faer::Mat;
 use std::sync::Arc;
 
+/// Bytes that a leaf takes besides the bits of its entries: 80 for its segment and two chunks, 40 to 60 for tables and the
+/// ends of 32 coders. Without these a product of rank 3 for 96 x 64 weights at 4 bits was all zeros.
+pub(super) const LEAF: f64 = 120.0;
+/// Leaves of a product: both factors, and what divides by the singular values.
+pub(super) const LEAVES: f64 = 3.0;
+
 /// Factors that are coded at one number of bits or another.
 pub(super) struct Stored<'a> {
     /// What the product is to be near: rows x columns.
@@ -52,20 +58,22 @@ impl<'a> Stored<'a> {
         self.rank * (self.rows + self.columns)
     }
 
-    /// Codes both at `bits` for each entry.
+    /// Codes both at `bits` for each entry, besides what leaves take of their own.
     pub(super) fn code(&self, bits: f64) -> Result<Expr<EncodedLeaf>> {
         let (rank, columns) = (self.rank as u64, self.columns as u64);
-        let target = Target::BitsPerWeight(bits);
+        let with_leaf = |entries: usize| bits + LEAF * 8.0 / entries.max(1) as f64;
+        let of_right = with_leaf(self.right.len());
         let mut right = match self.known.moment {
             Some(moment) => {
                 let metric = Metric { second_moment: moment, rows: None };
                 let problem =
                     Problem::new(&self.right, &[rank, columns], &metric, Options::default())?;
-                problem.code(&Method::new(Codec::Scalar), Aim::BitsPerWeight(bits))?.0
+                problem.code(&Method::new(Codec::Scalar), Aim::BitsPerWeight(of_right))?.0
             }
-            None => Expr::Leaf(
-                scalar::encode(&self.right, &[rank, columns], &scalar::Settings::new(target))?.0,
-            ),
+            None => {
+                let settings = scalar::Settings::new(Target::BitsPerWeight(of_right));
+                Expr::Leaf(scalar::encode(&self.right, &[rank, columns], &settings)?.0)
+            }
         };
         if self.factors.iter().any(|f| *f != 1.0) {
             let bytes = Dtype::BF16.from_f32(&self.factors)?;
@@ -77,7 +85,8 @@ impl<'a> Stored<'a> {
             };
         }
         let turned = self.fitted(&decoded(&right, &[rank, columns])?)?;
-        let leaf = scalar::encode(&turned, &[rank, self.rows as u64], &scalar::Settings::new(target))?.0;
+        let settings = scalar::Settings::new(Target::BitsPerWeight(with_leaf(turned.len())));
+        let leaf = scalar::encode(&turned, &[rank, self.rows as u64], &settings)?.0;
         Ok(Expr::Product(vec![Expr::Transpose(Box::new(Expr::Leaf(leaf))), right]))
     }
 
