@@ -13,17 +13,17 @@
 //!    LoRD, which is output PCA, and output PCA of centred outputs, whose bias the network has no place for.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
+use benben_codec::Target;
+use benben_decode::Pack;
 use benben_decode::Weights;
 use benben_encode::calibrate::{Calibration, Layer};
 use benben_encode::lowrank::{Metric, factorize};
 use benben_encode::quantize::{self, loss};
 use benben_encode::recover::{column_fisher, fisher};
 use benben_encode::{Coder, DataFree, Method, Task};
-use benben_codec::Target;
-use benben_decode::Pack;
 use benben_format::{Dtype, EncodedLeaf, Error, Expr, Limits, Origin, Result, Writer};
-use benben_models::llm::graph::Network;
 use benben_models::llm::Model;
+use benben_models::llm::graph::Network;
 use benben_models::{Overlay, Sample};
 use burn::tensor::Device;
 use rayon::prelude::*;
@@ -204,11 +204,17 @@ impl<'a> Run<'a> {
     }
 
     fn head(title: &str) {
-        println!("\n{title:34} {:>8} {:>9} {:>9} {:>9} {:>9} {:>6}", "MB", "weights", "outputs", "loss", "KL", "s");
+        println!(
+            "\n{title:34} {:>8} {:>9} {:>9} {:>9} {:>9} {:>6}",
+            "MB", "weights", "outputs", "loss", "KL", "s"
+        );
     }
 
     /// Makes every matrix, in parallel; `make` gives values and bytes.
-    fn made(&self, make: impl Fn(usize, &Matrix) -> Result<(Vec<f32>, f64)> + Sync) -> Result<(Vec<Vec<f32>>, f64)> {
+    fn made(
+        &self,
+        make: impl Fn(usize, &Matrix) -> Result<(Vec<f32>, f64)> + Sync,
+    ) -> Result<(Vec<Vec<f32>>, f64)> {
         let all: Result<Vec<_>> = self.matrices.par_iter().enumerate().map(|(i, m)| make(i, m)).collect();
         let (made, bytes): (Vec<_>, Vec<f64>) = all?.into_iter().unzip();
         Ok((made, bytes.iter().sum()))
@@ -221,8 +227,17 @@ impl<'a> Run<'a> {
             let (base, bytes) = self.made(|_, m| {
                 let method: Method = "scalar".parse()?;
                 let expr = if feedback {
-                    let metric = quantize::Metric { second_moment: &m.layer.second_moment.values, rows: None };
-                    quantize::feedback(&method, &m.values, &m.shape(), &metric, quantize::Aim::BitsPerWeight(bits), SEED)?.0
+                    let metric =
+                        quantize::Metric { second_moment: &m.layer.second_moment.values, rows: None };
+                    quantize::feedback(
+                        &method,
+                        &m.values,
+                        &m.shape(),
+                        &metric,
+                        quantize::Aim::BitsPerWeight(bits),
+                        SEED,
+                    )?
+                    .0
                 } else {
                     plain(&m.values, &m.shape(), bits)?
                 };
@@ -254,18 +269,32 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn products(&self, columns: &BTreeMap<String, Vec<f32>>, rows: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+    fn products(
+        &self,
+        columns: &BTreeMap<String, Vec<f32>>,
+        rows: &BTreeMap<String, Vec<f32>>,
+    ) -> Result<()> {
         for part in [0.5, 0.35] {
             Self::head(&format!("products of {part} of the rank"));
-            for way in ["SVD", "FWSVD, inputs", "FWSVD, outputs", "LoRD = output PCA", "output PCA, centred, no bias"] {
+            for way in [
+                "SVD",
+                "FWSVD, inputs",
+                "FWSVD, outputs",
+                "LoRD = output PCA",
+                "output PCA, centred, no bias",
+            ] {
                 let start = Instant::now();
                 let (made, bytes) = self.made(|_, m| {
                     let moment = &m.layer.second_moment.values;
                     let missing = || Error::invalid("no gradient was measured").in_tensor(&m.name);
                     let metric = match way {
                         "SVD" => Metric::plain(),
-                        "FWSVD, inputs" => Metric::fisher(None, Some(columns.get(&m.name).ok_or_else(missing)?)),
-                        "FWSVD, outputs" => Metric::fisher(Some(rows.get(&m.name).ok_or_else(missing)?), None),
+                        "FWSVD, inputs" => {
+                            Metric::fisher(None, Some(columns.get(&m.name).ok_or_else(missing)?))
+                        }
+                        "FWSVD, outputs" => {
+                            Metric::fisher(Some(rows.get(&m.name).ok_or_else(missing)?), None)
+                        }
                         "LoRD = output PCA" => Metric::inputs(moment, None),
                         _ => Metric::outputs(moment, &m.layer.mean),
                     };

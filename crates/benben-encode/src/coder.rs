@@ -48,11 +48,14 @@ pub trait Coder: Sync {
     /// InvalidArgument for what the method cannot do, or where a target is out of reach.
     fn code(&self, task: &Task<'_>) -> Result<Coded>;
 
-    /// Those of `ranks` by which a product of low rank may pay on top of `coded`, which the task came to without one.
+    /// Those of `ranks` by which a product of low rank may pay beside `coded`, which the task came to without one: by the
+    /// values alone, unless the coder knows more.
     ///
     /// # Errors
     /// As [`Coder::code`].
-    fn promising(&self, task: &Task<'_>, coded: &Expr<EncodedLeaf>, ranks: &[u16]) -> Result<Vec<u16>>;
+    fn promising(&self, task: &Task<'_>, coded: &Expr<EncodedLeaf>, ranks: &[u16]) -> Result<Vec<u16>> {
+        lowrank::promising(task, Known::default(), coded, ranks)
+    }
 
     /// What besides the task decides the bytes of tensor `name`: a hash of its statistics. None: nothing does.
     fn metric(&self, name: &str) -> Option<[u8; 32]>;
@@ -73,10 +76,6 @@ impl Coder for DataFree {
         let (expr, fit) = task.method.encode(task.values, task.shape, task.target, task.seed)?;
         let (bits_per_weight, relative_mse) = (fit.bits_per_weight, fit.relative_mse);
         Ok(Coded { expr, bits_per_weight, relative_mse, loss: relative_mse, cost: None })
-    }
-
-    fn promising(&self, task: &Task<'_>, coded: &Expr<EncodedLeaf>, ranks: &[u16]) -> Result<Vec<u16>> {
-        lowrank::promising(task, Known::default(), coded, ranks)
     }
 
     fn metric(&self, _: &str) -> Option<[u8; 32]> {

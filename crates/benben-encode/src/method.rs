@@ -310,8 +310,9 @@ impl FromStr for Method {
                 "rank" => method.rank = number(name, value)?,
                 "metric" => method.metric = Some(value.parse()?),
                 other => {
-                    return Err(Error::invalid(format!("unknown parameter {other:?} in {s:?}"))
-                        .with_hint("known: bpw, mse, dim, beam, groups, classes, rotate, plain, rank, metric"));
+                    return Err(Error::invalid(format!("unknown parameter {other:?} in {s:?}")).with_hint(
+                        "known: bpw, mse, dim, beam, groups, classes, rotate, plain, rank, metric",
+                    ));
                 }
             }
         }

@@ -257,15 +257,22 @@ fn products_are_planned_where_they_pay() {
     let mut losses = Vec::new();
     for effort in [4, 5] {
         let effort = Effort { generations: 0, ..Effort::new(effort) };
-        let found = allocate(&model, &recipe(), Goal::Bytes(30_000), &effort, &levels, None, &mut ignore).unwrap();
+        let found =
+            allocate(&model, &recipe(), Goal::Bytes(30_000), &effort, &levels, None, &mut ignore).unwrap();
         let ranked: Vec<_> = found.plan.tensors.iter().filter(|t| t.method.contains("rank=")).collect();
         if effort.ranks.is_empty() {
             assert!(ranked.is_empty(), "{ranked:?}");
         } else {
-            assert!(!ranked.is_empty() && ranked.iter().all(|t| t.name.ends_with("a[x]")), "{:?}", found.plan.tensors);
+            assert!(
+                !ranked.is_empty() && ranked.iter().all(|t| t.name.ends_with("a[x]")),
+                "{:?}",
+                found.plan.tensors
+            );
         }
         assert_eq!(packed(&model, &found.recipe).len() as u64, found.bytes);
-        losses.push(found.plan.tensors.iter().map(|t| t.elements as f64 * t.predicted_relative_mse).sum::<f64>());
+        losses.push(
+            found.plan.tensors.iter().map(|t| t.elements as f64 * t.predicted_relative_mse).sum::<f64>(),
+        );
     }
     assert!(losses[1] < losses[0], "{losses:?}");
 }

@@ -1,11 +1,11 @@
 //! The solver against what is known of it, and methods with a rank as they are stored.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 
+use benben_codec::Target;
 use benben_decode::{Form, Pack, Resident};
 use benben_encode::lowrank::{Metric, Side, factorize};
 use benben_encode::{Coder, DataFree, Method, Task};
 use benben_format::{Dtype, EncodedLeaf, Expr, Limits, Origin, Writer};
-use benben_codec::Target;
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -52,7 +52,13 @@ fn moment(n: usize, count: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
 fn cost(errors: &[f64], n: usize, rows: &Side<'_>, columns: &Side<'_>) -> f64 {
     let weight = |side: &Side<'_>, n: usize, i: usize, j: usize| match side {
         Side::Plain => f64::from(u8::from(i == j)),
-        Side::Diagonal(d) => if i == j { f64::from(d[i]) } else { 0.0 },
+        Side::Diagonal(d) => {
+            if i == j {
+                f64::from(d[i])
+            } else {
+                0.0
+            }
+        }
         Side::Moment(m) => f64::from(m[i * n + j]),
     };
     let m = errors.len() / n.max(1);
@@ -205,7 +211,10 @@ fn degenerate_metrics_and_matrices_have_answers() {
     for rank in [1, 2, 3, 5, 9] {
         for (m, weights) in [(m, &weights[..]), (3, &weights[..3 * n])] {
             let found = factorize(weights, m, n, rank, &Metric::inputs(&seen, None)).unwrap();
-            assert!(found.left.iter().chain(&found.right).all(|x| x.is_finite() && x.abs() < 1e3), "{found:?}");
+            assert!(
+                found.left.iter().chain(&found.right).all(|x| x.is_finite() && x.abs() < 1e3),
+                "{found:?}"
+            );
             // Three directions are seen.
             assert!(found.rank <= 4 && (rank < 3 || found.error < 1e-6 * found.energy), "{found:?}");
         }
@@ -255,7 +264,14 @@ fn ranks_are_stored_counted_and_run() {
     let (m, n) = (96usize, 64usize);
     let shape = [m as u64, n as u64];
     let weights = partly(m, n, 5);
-    for method in ["scalar:rank=4", "trellis:rank=3", "pvq:rank=2", "ternary:rank=4", "lowrank:rank=24", "scalar:rank=4,rotate"] {
+    for method in [
+        "scalar:rank=4",
+        "trellis:rank=3",
+        "pvq:rank=2",
+        "ternary:rank=4",
+        "lowrank:rank=24",
+        "scalar:rank=4,rotate",
+    ] {
         for target in [Target::BitsPerWeight(2.5), Target::RelativeMse(0.12)] {
             let method: Method = method.parse().unwrap();
             let task = Task { name: "t", shape: &shape, values: &weights, method: &method, target, seed: 3 };
@@ -267,7 +283,8 @@ fn ranks_are_stored_counted_and_run() {
             match target {
                 Target::BitsPerWeight(b) => assert!(
                     (coded.bits_per_weight / b - 1.0).abs() < 0.12,
-                    "{text}: {}", coded.bits_per_weight
+                    "{text}: {}",
+                    coded.bits_per_weight
                 ),
                 Target::RelativeMse(e) => assert!(coded.loss <= e * 1.02, "{text}: {}", coded.loss),
             }

@@ -113,7 +113,8 @@ impl Unit {
         if own || ranks.is_empty() || self.elements > MOST_RANKED {
             return Ok(plain);
         }
-        let with = |rank: u16| levels.level(&Task { method: &Method { rank: Some(rank), ..*task.method }, ..*task });
+        let with =
+            |rank: u16| levels.level(&Task { method: &Method { rank: Some(rank), ..*task.method }, ..*task });
         // What was found is kept: to see which ranks are worth trying takes as long as coding.
         let what = format!("rank:{ranks:?}:{}", plain.key).replace(' ', "");
         if let Some(known) = levels.measured(&what) {

@@ -53,7 +53,9 @@ pub(super) fn eigen(of: MatRef<'_, f64>) -> Result<(Vec<f64>, Mat<f64>)> {
         MemStack::new(&mut memory),
         faer::prelude::default(),
     )
-    .map_err(|_| Error::invalid(format!("eigenvalues of {n} x {n} did not converge: is a value no number?")))?;
+    .map_err(|_| {
+        Error::invalid(format!("eigenvalues of {n} x {n} did not converge: is a value no number?"))
+    })?;
     let descending = Mat::from_fn(n, n, |i, j| vectors[(i, n - 1 - j)]);
     Ok((values.column_vector().iter().rev().copied().collect(), descending))
 }

@@ -302,8 +302,7 @@ impl<'a> Work<'a> {
         let Some(stored) = self.stored(self.task.values)? else {
             // Zeros have no factors.
             let method = Method::new(Codec::Scalar);
-            let zeros =
-                method.encode(self.task.values, self.task.shape, Target::BitsPerWeight(1.0), 0)?.0;
+            let zeros = method.encode(self.task.values, self.task.shape, Target::BitsPerWeight(1.0), 0)?.0;
             return self.coded(zeros);
         };
         match self.task.target {

@@ -147,7 +147,16 @@ impl Spectrum {
             (0..self.rows).map(|i| (all[(i, 0)] - part[(i, 0)]) as f32).collect()
         });
         let shape = [self.rows, self.columns];
-        Ok(Factors { rank, sizes, left, right, bias, shape, error: self.left_by(rank), energy: self.energy() })
+        Ok(Factors {
+            rank,
+            sizes,
+            left,
+            right,
+            bias,
+            shape,
+            error: self.left_by(rank),
+            energy: self.energy(),
+        })
     }
 
     fn apply(&self, left: &[f32], right: &[f32], rank: usize, x: MatRef<'_, f64>) -> Mat<f64> {

@@ -65,11 +65,7 @@ impl<'a> Metric<'a> {
     pub fn outputs(moment: &[f32], mean: &'a [f32]) -> Self {
         let n = mean.len().max(1);
         let covariance = moment.iter().enumerate().map(|(i, c)| c - mean[(i / n).min(n - 1)] * mean[i % n]);
-        Self {
-            rows: Side::Plain,
-            columns: Side::Moment(Cow::Owned(covariance.collect())),
-            mean: Some(mean),
-        }
+        Self { rows: Side::Plain, columns: Side::Moment(Cow::Owned(covariance.collect())), mean: Some(mean) }
     }
 }
 
@@ -88,7 +84,9 @@ impl Side<'_> {
             }
             Side::Moment(of) => {
                 if of.iter().any(|x| !x.is_finite()) {
-                    return Err(Error::invalid(format!("the moment of {axis} holds values that are not finite")));
+                    return Err(Error::invalid(format!(
+                        "the moment of {axis} holds values that are not finite"
+                    )));
                 }
                 (of.len(), n.checked_mul(n))
             }

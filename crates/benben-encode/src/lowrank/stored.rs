@@ -66,8 +66,7 @@ impl<'a> Stored<'a> {
         let mut right = match self.known.moment {
             Some(moment) => {
                 let metric = Metric { second_moment: moment, rows: None };
-                let problem =
-                    Problem::new(&self.right, &[rank, columns], &metric, Options::default())?;
+                let problem = Problem::new(&self.right, &[rank, columns], &metric, Options::default())?;
                 problem.code(&Method::new(Codec::Scalar), Aim::BitsPerWeight(of_right))?.0
             }
             None => {
@@ -78,11 +77,8 @@ impl<'a> Stored<'a> {
         if self.factors.iter().any(|f| *f != 1.0) {
             let bytes = Dtype::BF16.from_f32(&self.factors)?;
             let factors = raw::encode(&bytes, Dtype::BF16, &[rank])?;
-            right = Expr::Scale {
-                rows: Some(Box::new(Expr::Leaf(factors))),
-                columns: None,
-                of: Box::new(right),
-            };
+            right =
+                Expr::Scale { rows: Some(Box::new(Expr::Leaf(factors))), columns: None, of: Box::new(right) };
         }
         let turned = self.fitted(&decoded(&right, &[rank, columns])?)?;
         let settings = scalar::Settings::new(Target::BitsPerWeight(with_leaf(turned.len())));
