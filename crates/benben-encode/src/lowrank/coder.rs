@@ -156,6 +156,27 @@ impl<'a> Work<'a> {
         (bits * self.task.values.len() as f64 - LEAVES * LEAF * 8.0) / stored.entries() as f64
     }
 
+    /// Factors in `bits` for each weight: nearly as many, and rather fewer.
+    fn fill(&self, stored: &Stored<'_>, bits: f64) -> Result<Expr<EncodedLeaf>> {
+        let mut asked = self.each(bits, stored).clamp(LEAST, MOST);
+        let mut best: Option<(f64, Expr<EncodedLeaf>)> = None;
+        for _ in 0..3 {
+            let expr = stored.code(asked)?;
+            let over = self.bits(bytes(&expr)) - bits;
+            // What is over counts more than what is left.
+            let miss = if over > 0.0 { 4.0 * over } else { -over };
+            let step = over * self.task.values.len() as f64 / stored.entries() as f64;
+            if best.as_ref().is_none_or(|(least, _)| miss < *least) {
+                best = Some((miss, expr));
+            }
+            asked = (asked - step).clamp(LEAST, MOST);
+            if miss < 0.002 * bits || step.abs() < 0.02 {
+                break;
+            }
+        }
+        best.map(|(_, expr)| expr).ok_or_else(|| Error::invalid("no trial was made"))
+    }
+
     /// Bits for each weight that factors take at `bits` for each entry.
     fn share(&self, bits: f64) -> f64 {
         let [rows, columns] = self.shape;
@@ -219,7 +240,7 @@ impl<'a> Work<'a> {
                 }
             }
             // What the codec left or overdrew is the factors'.
-            let product = stored.code(self.each(bits - coded.bits_per_weight, &stored).clamp(LEAST, MOST))?;
+            let product = self.fill(&stored, bits - coded.bits_per_weight)?;
             let after = self.coded(sum(coded.expr, product))?;
             let before = match self.first(share)? {
                 Some((product, rest)) => {
@@ -315,14 +336,7 @@ impl<'a> Work<'a> {
                     ))
                     .with_hint("ask for a smaller rank or more bits"));
                 }
-                let mut asked = wanted.min(MOST);
-                let mut found = self.coded(stored.code(asked)?)?;
-                // Side information of short factors is seen only afterwards.
-                if wanted <= MOST && found.0.bits_per_weight > bits * 1.002 {
-                    asked += wanted - self.each(found.0.bits_per_weight, &stored);
-                    found = self.coded(stored.code(asked.max(LEAST))?)?;
-                }
-                Ok(found)
+                self.coded(self.fill(&stored, bits)?)
             }
             Target::RelativeMse(loss) => {
                 let mut least = self.coded(stored.code(MOST)?)?;

@@ -107,47 +107,24 @@ impl Side<'_> {
         }
     }
 
-    /// `Rᵀ of` with `R Rᵀ = S²`, and what takes such rows back: `R⁺ᵀ`.
-    pub(super) fn root(&self, of: MatRef<'_, f64>) -> Result<(Mat<f64>, Back)> {
+    /// `Rᵀ of` with `R Rᵀ = S²`.
+    pub(super) fn root(&self, of: MatRef<'_, f64>) -> Result<Mat<f64>> {
         let n = of.nrows();
         match self {
-            Side::Plain => Ok((of.to_owned(), Back::Same)),
+            Side::Plain => Ok(of.to_owned()),
             Side::Diagonal(d) => {
                 let roots: Vec<f64> = d.iter().map(|x| f64::from(*x).sqrt()).collect();
-                let scaled = Mat::from_fn(n, of.ncols(), |i, j| of[(i, j)] * roots[i]);
-                let inverse = roots.iter().map(|r| if *r > 0.0 { 1.0 / r } else { 0.0 });
-                Ok((scaled, Back::Diagonal(inverse.collect())))
+                Ok(Mat::from_fn(n, of.ncols(), |i, j| of[(i, j)] * roots[i]))
             }
-            Side::Moment(m) => {
-                let (root, back) = root(m, n)?;
-                Ok((product(root.transpose(), of), Back::Matrix(back)))
-            }
+            Side::Moment(m) => Ok(product(root(m, n)?.transpose(), of)),
         }
     }
 }
 
-/// From rows under the root of a side to rows as they are.
-pub(super) enum Back {
-    Same,
-    Diagonal(Vec<f64>),
-    Matrix(Mat<f64>),
-}
-
-impl Back {
-    pub(super) fn apply(&self, of: MatRef<'_, f64>) -> Mat<f64> {
-        match self {
-            Self::Same => of.to_owned(),
-            Self::Diagonal(d) => Mat::from_fn(of.nrows(), of.ncols(), |i, j| of[(i, j)] * d[i]),
-            Self::Matrix(back) => product(back.as_ref(), of),
-        }
-    }
-}
-
-/// R with `R Rᵀ` the moment, and `R⁺ᵀ`, each n x k. Directions of which f32 sums tell nothing, eigenvalues below n ε of the
-/// largest, are left out: their inverses would be noise made large. That is judged where all inputs have the size 1,
-/// since single inputs of language models are thousands of times as loud as others, and next to those all others would
-/// be below.
-fn root(moment: &[f32], n: usize) -> Result<(Mat<f64>, Mat<f64>)> {
+/// R with `R Rᵀ` the moment, n x k. Directions of which f32 sums tell nothing, eigenvalues below n ε of the largest, are
+/// left out. That is judged where all inputs have the size 1, since single inputs of language models are thousands of
+/// times as loud as others, and next to those all others would be below.
+fn root(moment: &[f32], n: usize) -> Result<Mat<f64>> {
     let size = |i: usize| f64::from(moment[i * n + i]).max(0.0).sqrt();
     let sizes: Vec<f64> = (0..n).map(size).collect();
     let inverse: Vec<f64> = sizes.iter().map(|s| if *s > 0.0 { 1.0 / s } else { 0.0 }).collect();
@@ -155,7 +132,5 @@ fn root(moment: &[f32], n: usize) -> Result<(Mat<f64>, Mat<f64>)> {
     let (values, vectors) = eigen(normed.as_ref())?;
     let least = n as f64 * f64::from(f32::EPSILON) * values.first().copied().unwrap_or(0.0);
     let kept = values.iter().take_while(|v| **v > least && **v > 0.0).count();
-    let root = Mat::from_fn(n, kept, |i, k| sizes[i] * vectors[(i, k)] * values[k].sqrt());
-    let back = Mat::from_fn(n, kept, |i, k| inverse[i] * vectors[(i, k)] / values[k].sqrt());
-    Ok((root, back))
+    Ok(Mat::from_fn(n, kept, |i, k| sizes[i] * vectors[(i, k)] * values[k].sqrt()))
 }

@@ -17,8 +17,10 @@ use faer::Mat;
 use std::sync::Arc;
 
 /// Bytes that a leaf takes besides the bits of its entries: 80 for its segment and two chunks, 40 to 60 for tables and the
-/// ends of 32 coders. Without these a product of rank 3 for 96 x 64 weights at 4 bits was all zeros.
+/// ends of 32 coders.
 pub(super) const LEAF: f64 = 120.0;
+/// Relative error of Gaussian values on one step with entropy coding, at high rates: pi e / 6 over `2^(2 bits)`.
+const ENTROPY_CODED: f64 = 1.423;
 /// Leaves of a product: both factors, and what divides by the singular values.
 pub(super) const LEAVES: f64 = 3.0;
 
@@ -58,21 +60,19 @@ impl<'a> Stored<'a> {
         self.rank * (self.rows + self.columns)
     }
 
-    /// Codes both at `bits` for each entry, besides what leaves take of their own.
+    /// Codes both at about `bits` for each entry, besides what leaves take of their own: at the error that belongs to them,
+    /// since bits of leaves of a few hundred entries come in large steps.
     pub(super) fn code(&self, bits: f64) -> Result<Expr<EncodedLeaf>> {
         let (rank, columns) = (self.rank as u64, self.columns as u64);
-        let with_leaf = |entries: usize| bits + LEAF * 8.0 / entries.max(1) as f64;
-        let of_right = with_leaf(self.right.len());
+        let loss = (ENTROPY_CODED * (-2.0 * bits).exp2()).clamp(1e-9, 0.99);
+        let settings = scalar::Settings::new(Target::RelativeMse(loss));
         let mut right = match self.known.moment {
             Some(moment) => {
                 let metric = Metric { second_moment: moment, rows: None };
                 let problem = Problem::new(&self.right, &[rank, columns], &metric, Options::default())?;
-                problem.code(&Method::new(Codec::Scalar), Aim::BitsPerWeight(of_right))?.0
+                problem.code(&Method::new(Codec::Scalar), Aim::Loss(loss))?.0
             }
-            None => {
-                let settings = scalar::Settings::new(Target::BitsPerWeight(of_right));
-                Expr::Leaf(scalar::encode(&self.right, &[rank, columns], &settings)?.0)
-            }
+            None => Expr::Leaf(scalar::encode(&self.right, &[rank, columns], &settings)?.0),
         };
         if self.factors.iter().any(|f| *f != 1.0) {
             let bytes = Dtype::BF16.from_f32(&self.factors)?;
@@ -81,7 +81,6 @@ impl<'a> Stored<'a> {
                 Expr::Scale { rows: Some(Box::new(Expr::Leaf(factors))), columns: None, of: Box::new(right) };
         }
         let turned = self.fitted(&decoded(&right, &[rank, columns])?)?;
-        let settings = scalar::Settings::new(Target::BitsPerWeight(with_leaf(turned.len())));
         let leaf = scalar::encode(&turned, &[rank, self.rows as u64], &settings)?.0;
         Ok(Expr::Product(vec![Expr::Transpose(Box::new(Expr::Leaf(leaf))), right]))
     }
