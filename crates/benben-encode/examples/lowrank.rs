@@ -11,7 +11,7 @@
 //!    error of the outputs, over their size, mean over matrices.
 //! 2. Products in place of the matrices, of 0.5 and 0.35 of the full rank, in f32: SVD, FWSVD by inputs and by outputs,
 //!    LoRD, which is output PCA, and output PCA of centred outputs, whose bias the network has no place for.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::cast_possible_truncation, reason = "an example")]
 
 use benben_codec::Target;
 use benben_decode::Pack;
