@@ -16,7 +16,7 @@ const MOST_BITS: f64 = 12.0;
 const LEAST_BITS: f64 = 0.5;
 /// Above this many bits a trellis has no integers left for large values: `scalar` takes over.
 const TRELLIS_BITS: f64 = 5.0;
-/// Elements of the largest tensor that products are tried on: taking apart one of 4096 x 4096 takes a minute.
+/// Elements of the largest tensor that products are tried on: time to take one apart grows with the cube of its side.
 const MOST_RANKED: u64 = 1 << 24;
 
 /// Tensors that are stored once, since their values are the same, and the levels of one.
