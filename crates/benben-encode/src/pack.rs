@@ -1,6 +1,7 @@
 //! The pass over a model: reads a tensor, rewrites it as an expression, writes it, forgets it.
 
 use crate::coder::{Coder, DataFree, Task};
+use crate::lowrank::has_rank;
 use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::quantize::has_feedback;
@@ -188,6 +189,9 @@ impl<W: Write + Seek> Packer<'_, W> {
                 let codec = method.codec.name();
                 let rank = shape.len();
                 Some(format!("coded from its values alone: {codec} has no feedback in {rank} dimensions"))
+            }
+            _ if method.rank.is_some() && !has_rank(shape) => {
+                Some(format!("without a product of low rank: {} dimensions are no matrix", shape.len()))
             }
             Target::RelativeMse(y) if coded.loss > y * 1.01 => {
                 Some(format!("asked for relative error {y:.1e}, reached {:.1e}", coded.loss))

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod checkpoint;
+mod columns;
 mod distill;
 mod fisher;
 mod form;
@@ -17,6 +18,7 @@ mod settings;
 mod student;
 mod teacher;
 
+pub use columns::column_fisher;
 pub use fisher::{Fisher, Rows, fisher};
 pub use run::{Recovered, recover};
 pub use settings::Settings;
