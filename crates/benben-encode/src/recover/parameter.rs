@@ -26,7 +26,13 @@ pub(super) struct Parameter {
     pub(super) second: Vec<f32>,
     /// What a step of 1 is, for each entry: its own size, so that one rate fits steps of 1e-4 and norms of 10.
     unit: Vec<f32>,
+    /// Whether all entries share one size of gradients: a row of a table whose word is rare then moves little, where
+    /// Adam's own measure would move it as far as any other.
+    pub(super) shared: bool,
 }
+
+/// Bits of the mantissa of bf16.
+const BF16: u32 = 7;
 
 impl Parameter {
     /// A vector whose entries scale something: each is moved in parts of itself.
@@ -44,7 +50,7 @@ impl Parameter {
 
     fn new(shape: [usize; 2], start: Vec<f32>, unit: Vec<f32>, mantissa: u32) -> Self {
         let zeros = vec![0.0; start.len()];
-        Self { shape, mantissa, values: start.clone(), first: zeros.clone(), second: zeros, unit, start }
+        Self { shape, mantissa, values: start.clone(), first: zeros.clone(), second: zeros, unit, shared: false, start }
     }
 
     /// Its values as a constant.
@@ -57,13 +63,18 @@ impl Parameter {
         tensor(self.values.clone(), self.shape, device).autodiff().require_grad()
     }
 
-    /// Values as they would be stored: what the pack has where nothing has changed, else rounded to the mantissa.
+    /// Values as they would be stored: what the pack has where nothing has changed, else rounded to the mantissa. Entries
+    /// that have moved by less than that rounding stay where they were, on a grid that codes well.
     pub(super) fn stored(&self) -> Vec<f32> {
-        if self.changed() {
-            self.values.iter().map(|x| round(*x, self.mantissa)).collect()
-        } else {
-            self.start.clone()
+        if !self.changed() {
+            return self.start.clone();
         }
+        let half = 0.5 / (1u32 << self.mantissa.min(23)) as f32;
+        let entry = |(x, start): (&f32, &f32)| {
+            let stays = (x - start).abs() <= half * start.abs();
+            if stays { round(*start, self.mantissa.max(BF16)) } else { round(*x, self.mantissa) }
+        };
+        self.values.iter().zip(&self.start).map(entry).collect()
     }
 
     pub(super) fn changed(&self) -> bool {
@@ -81,11 +92,16 @@ impl Parameter {
         let correct = |decay: f32| 1.0 / (1.0 - decay.powi(number));
         let (of_first, of_second) = (correct(FIRST), correct(SECOND));
         let moments = self.first.iter_mut().zip(&mut self.second);
+        let common = self.shared.then(|| {
+            let squares = gradient.iter().zip(&self.unit).map(|(g, unit)| f64::from(g * unit).powi(2));
+            squares.sum::<f64>() / gradient.len().max(1) as f64
+        });
         let entries = self.values.iter_mut().zip(&self.unit).zip(moments).zip(gradient);
         for (((value, unit), (first, second)), gradient) in entries {
             let gradient = gradient * unit;
             *first += (1.0 - FIRST) * (gradient - *first);
-            *second += (1.0 - SECOND) * (gradient * gradient - *second);
+            let square = common.map_or(gradient * gradient, |x| x as f32);
+            *second += (1.0 - SECOND) * (square - *second);
             *value -= rate * unit * *first * of_first / ((*second * of_second).sqrt() + EPSILON);
         }
     }

@@ -2,13 +2,14 @@
 
 use super::blocks::{Pace, Streams};
 use super::checkpoint::State;
-use super::distill::{measure, step};
+use super::distill::{gradient, measure};
 use super::fisher::{Steps, unit};
 use super::parameter::{Parameter, rate};
 use super::settings::Settings;
 use super::student::Student;
 use super::teacher::Teacher;
 use crate::pack::GENERATOR;
+use crate::recipe::{Recipe, Recovery};
 use benben_decode::Pack;
 use benben_format::{Observer, Result, Writer, Written, hex};
 use benben_models::llm::graph::{Layer, Network, Positions};
@@ -70,14 +71,19 @@ pub fn recover<'a>(
         Some(state) => state,
         None => {
             let before = held_out_error(&student)?;
-            State { blocks: 0, steps: 0, before, least: before, best: copy(&student) }
+            State { blocks: 0, steps: 0, seconds: 0.0, before, least: before, best: copy(&student) }
         }
     };
-    let save = |state: &State, student: &Student<'_>| match &settings.checkpoint {
-        Some(path) => state.save(path, &identity, &student.parameters().collect::<Vec<_>>()),
+    let earlier = state.seconds;
+    let seconds = || earlier + start.elapsed().as_secs_f64();
+    let save = |state: &mut State, student: &Student<'_>| match &settings.checkpoint {
+        Some(path) => {
+            state.seconds = seconds();
+            state.save(path, &identity, &student.parameters().collect::<Vec<_>>())
+        }
         None => Ok(()),
     };
-    let part_of_limit = || settings.limit.map_or(0.0, |limit| part(start.elapsed(), limit));
+    let part_of_limit = || settings.limit.map_or(0.0, |limit| part(seconds(), limit));
 
     if blocks > 0 && state.steps == 0 && state.blocks < blocks {
         let mut streams = Streams::new(dense, &student, &training[..block_chunks], held_out)?;
@@ -89,49 +95,96 @@ pub fn recover<'a>(
             streams.pass(dense, &mut student, index, &plain, &tracked, (!done).then_some(pace))?;
             if !done {
                 state.blocks = index + 1;
-                save(&state, &student)?;
+                save(&mut state, &student)?;
             }
         }
         keep(&mut state, &student, held_out_error(&student)?);
         // Where all blocks together made it worse, each of them better though, the end begins from the start.
         put(&mut student, &state.best);
-        save(&state, &student)?;
+        save(&mut state, &student)?;
     }
 
+    let before_steps = progress.done;
+    progress.done += state.steps as u64;
     while state.steps < settings.steps && part_of_limit() < 1.0 {
         let number = state.steps + 1;
-        let chunk = order(number - 1, training.len(), settings.seed);
-        progress.next(&format!("step {number}, divergence {:.4} of {:.4}", state.least, state.before))?;
-        let done = (number as f32 / settings.steps as f32).max(part_of_limit());
-        let peak = rate(settings.rate, done);
-        step(&mut student, &teacher, &tracked, (chunk, training[chunk]), (peak, number))?;
+        // Where time ends it, as many steps as there will be at this pace.
+        let share = part_of_limit();
+        if share > 0.0 && state.steps > 0 {
+            #[allow(clippy::cast_sign_loss, reason = "neither is negative")]
+            let expected = (state.steps as f32 / share).ceil() as u64;
+            progress.total = before_steps + expected.min(settings.steps as u64) + 1;
+        }
+        if let Err(stop) = progress.next(&format!("step {number}, divergence {:.4} of {:.4}", state.least, state.before)) {
+            save(&mut state, &student)?;
+            return Err(stop);
+        }
+        let done = (number as f32 / settings.steps as f32).max(share);
+        let gradient = of_step(&student, &teacher, &tracked, training, number, settings)?;
+        for (parameter, gradient) in student.parameters_mut().zip(&gradient) {
+            let number = i32::try_from(number).unwrap_or(i32::MAX);
+            parameter.step(gradient, rate(settings.rate, done), number);
+        }
         state.steps = number;
         if number % settings.measure.max(1) == 0 || number == settings.steps {
             keep(&mut state, &student, held_out_error(&student)?);
-            save(&state, &student)?;
+            save(&mut state, &student)?;
         }
     }
     keep(&mut state, &student, held_out_error(&student)?);
     put(&mut student, &state.best);
+    progress.done = progress.total.saturating_sub(1);
     progress.next("")?;
     let State { before, least: after, blocks, steps, .. } = state;
     Ok(Recovered { student, before, after, blocks, steps })
 }
 
+/// The gradient of step `number` (from 1), summed over its chunks.
+fn of_step(
+    student: &Student<'_>,
+    teacher: &Teacher,
+    layer: &Layer<'_>,
+    training: &[&[u32]],
+    number: usize,
+    settings: &Settings,
+) -> Result<Vec<Vec<f32>>> {
+    let batch = settings.batch.max(1);
+    let mut sum: Option<Vec<Vec<f32>>> = None;
+    for i in (number - 1) * batch..number * batch {
+        let chunk = order(i, training.len(), settings.seed);
+        let found = gradient(student, teacher, layer, (chunk, training[chunk]))?;
+        match &mut sum {
+            None => sum = Some(found),
+            Some(sum) => {
+                sum.iter_mut().flatten().zip(found.iter().flatten()).for_each(|(sum, x)| *sum += x);
+            }
+        }
+    }
+    Ok(sum.unwrap_or_default())
+}
+
 impl Recovered<'_> {
-    /// Writes the pack again, with new leaves for what has changed; chunks of all others go over as they are.
+    /// Writes the pack again, with new leaves for what has changed; chunks of all others go over as they are. The recipe
+    /// in it, if there is one, gets `note` as its last recovery.
     ///
     /// # Errors
     /// As reading the pack and writing `out`.
-    pub fn write(&self, out: impl Write + Seek) -> Result<Written> {
+    pub fn write(&self, note: Option<&Recovery>, out: impl Write + Seek) -> Result<Written> {
         let pack = self.student.pack;
         let reader = pack.reader();
         let front = if reader.front_index_bytes() > 0 { reader.index_bytes() * 2 + 4096 } else { 0 };
         let mut writer = Writer::new(out, GENERATOR, front)?;
         let directory = reader.directory();
         directory.metadata.iter().for_each(|(key, value)| writer.metadata(key, value));
-        if let Some(recipe) = &directory.recipe {
-            writer.recipe(recipe);
+        if let Some(text) = &directory.recipe {
+            // A later version's recipe stays as it is.
+            match (Recipe::from_toml(text), note) {
+                (Ok(mut recipe), Some(note)) => {
+                    recipe.recovery.push(note.clone());
+                    writer.recipe(&recipe.to_toml()?);
+                }
+                _ => writer.recipe(text),
+            }
         }
         for file in reader.files() {
             let leaf = super::form::copied_leaf(&file.leaf, reader)?;
@@ -158,8 +211,8 @@ fn identity(pack: &Pack, chunks: &[&[u32]], settings: &Settings) -> String {
 }
 
 /// How much of `limit` has gone; of none at all, everything.
-fn part(elapsed: Duration, limit: Duration) -> f32 {
-    if limit.is_zero() { 1.0 } else { elapsed.div_duration_f32(limit) }
+fn part(seconds: f64, limit: Duration) -> f32 {
+    if limit.is_zero() { 1.0 } else { (seconds / limit.as_secs_f64()) as f32 }
 }
 
 fn copy(student: &Student<'_>) -> Vec<Vec<f32>> {
@@ -207,7 +260,7 @@ mod tests {
 
     fn written(found: &Recovered<'_>) -> Pack {
         let mut file = std::io::Cursor::new(Vec::new());
-        found.write(&mut file).unwrap();
+        found.write(None, &mut file).unwrap();
         Pack::from_source(Arc::new(file.into_inner()), benben_format::Limits::default()).unwrap()
     }
 

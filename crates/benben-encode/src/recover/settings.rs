@@ -13,8 +13,10 @@ pub struct Settings {
     pub block_passes: usize,
     /// Peak of the learning rate of blocks, in parts of what is tuned.
     pub block_rate: f32,
-    /// Steps end to end, one chunk each.
+    /// Steps end to end.
     pub steps: usize,
+    /// Chunks of each step.
+    pub batch: usize,
     /// Peak of their learning rate. Roughly rounded weights bear 4e-3 (SmolLM2 at 3.5 bits by rounding: divergence 0.469 to
     /// 0.267 in 24 steps); of weights rounded with feedback it gains nothing in 20, where 7e-4 does in 10 (0.105 to 0.101).
     pub rate: f32,
@@ -39,6 +41,7 @@ impl Default for Settings {
             block_passes: 2,
             block_rate: 1e-3,
             steps: 120,
+            batch: 1,
             rate: 1e-3,
             measure: 20,
             held_out: 2,
