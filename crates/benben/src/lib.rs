@@ -36,12 +36,12 @@ pub use benben_codec as codec;
 pub use benben_decode::{
     Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
+#[cfg(feature = "recover")]
+pub use benben_encode::recover;
 pub use benben_encode::{
     Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe,
     Recovery, Rule, Task, TensorReport, Treatment, pack, pack_with,
 };
-#[cfg(feature = "recover")]
-pub use benben_encode::recover;
 pub use benben_encode::{allocate, calibrate, quantize};
 pub use benben_format::open as open_bytes;
 pub use benben_format::{
@@ -71,6 +71,7 @@ use std::path::Path;
 /// ```
 #[cfg(feature = "llm")]
 pub mod llm {
+    pub use benben_models::Sample;
     pub use benben_models::llm::*;
 }
 

@@ -115,7 +115,9 @@ pub fn recover<'a>(
             let expected = (state.steps as f32 / share).ceil() as u64;
             progress.total = before_steps + expected.min(settings.steps as u64) + 1;
         }
-        if let Err(stop) = progress.next(&format!("step {number}, divergence {:.4} of {:.4}", state.least, state.before)) {
+        if let Err(stop) =
+            progress.next(&format!("step {number}, divergence {:.4} of {:.4}", state.least, state.before))
+        {
             save(&mut state, &student)?;
             return Err(stop);
         }

@@ -37,7 +37,6 @@ impl Table {
         if let Form::Constant(_) = form {
             parameters.clear();
         }
-        parameters.iter_mut().for_each(|p| p.shared = true);
         Ok(Self { name: entry.name.clone(), parameters, form, hidden, values: pack.evaluate(inner)? })
     }
 
