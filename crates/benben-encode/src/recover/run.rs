@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings { steps: 24, rate: 2e-2, measure: 6, block_rate: 1e-2, ..Settings::default() }
+        Settings { steps: 40, rate: 4e-2, measure: 8, block_rate: 4e-2, ..Settings::default() }
     }
 
     fn written(found: &Recovered<'_>) -> Pack {
@@ -314,7 +314,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept = Settings { checkpoint: Some(folder.path().join("state")), ..settings() };
         // After the first block; in the middle of the steps, behind one that was saved.
-        for stop in ["block 1", "step 9,"] {
+        for stop in ["block 1", "step 11,"] {
             let mut observer = |at: benben_format::Progress<'_>| {
                 if at.item.starts_with(stop) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
