@@ -53,6 +53,9 @@ pub(crate) fn with_plan<T>(
     then: &mut Then<'_, T>,
 ) -> Result<T> {
     let mut recipe = args.recipe()?;
+    if args.recover.map_or(!recipe.recovery.is_empty(), |steps| steps > 0) {
+        recover::require("recovery")?;
+    }
     let temporary = tempfile::tempdir()?;
     let folder = args.levels.as_deref().unwrap_or(temporary.path());
     if args.searches() || !args.calib.is_empty() {
