@@ -86,8 +86,8 @@ mod built {
         let asked = ["recover", "p.benben", "--model", &demo, "--calib", "calib.txt", "--steps", "60"];
         run(at, &[&asked[..], &["-o", "a.benben"]].concat(), 0);
         let stopped = [&asked[..], &["-o", "b.benben"]].concat();
-        let child = Command::new(cargo_bin!("benben")).current_dir(at).args(&stopped).stderr(Stdio::piped());
-        let mut child = child.spawn().unwrap();
+        let mut command = Command::new(cargo_bin!("benben"));
+        let mut child = command.current_dir(at).args(&stopped).stderr(Stdio::piped()).spawn().unwrap();
         let started = Instant::now();
         while !at.join("b.benben.checkpoint").exists() && started.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(Duration::from_millis(5));

@@ -134,7 +134,7 @@ pub(crate) fn after_packing(
                 return Ok(Exit::Interrupted);
             }
             Outcome::Done(report) if !global.json && !global.quiet => {
-                report.show(output, recovery.seconds)?
+                report.show(output, recovery.seconds)?;
             }
             Outcome::Done(_) => {}
         }
