@@ -5,6 +5,7 @@ use crate::lowrank::has_rank;
 use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::quantize::has_feedback;
+use crate::recipe::Recipe;
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
 use benben_format::{
@@ -51,7 +52,8 @@ pub fn pack_with(
     same_calibration(plan.recipe.calibration.as_deref(), coder.calibration().as_deref())?;
     let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
-    writer.recipe(&plan.recipe.to_toml()?);
+    // What follows the packing notes itself.
+    writer.recipe(&Recipe { recovery: Vec::new(), ..plan.recipe.clone() }.to_toml()?);
     for file in model.files() {
         writer.file(file.name(), file_leaf(&file.read()?)?)?;
     }
