@@ -85,6 +85,10 @@ pub(crate) struct RecipeArgs {
     /// judged on it. Or a file of `benben calibrate`, or both
     #[arg(long, value_name = "FILE")]
     pub(crate) calib: Vec<PathBuf>,
+    /// Code layers one after the other, each by what is stored of those before it while the network runs on the text of
+    /// --calib
+    #[arg(long, requires = "calib")]
+    pub(crate) sequential: bool,
     /// How long to search for a plan, 1 to 9; each step takes longer than the one before
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) effort: u8,

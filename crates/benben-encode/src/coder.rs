@@ -62,6 +62,12 @@ pub trait Coder: Sync {
 
     /// Name of all statistics together, in hexadecimal, as recipes keep it. None: there are none.
     fn calibration(&self) -> Option<String>;
+
+    /// Name of the samples that the network ran on while its tensors were coded one after the other, as recipes keep it.
+    /// None: each tensor was coded for itself.
+    fn sequential(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Codes from the values alone.

@@ -50,6 +50,18 @@ pub fn pack_with(
     observer: &mut Observer<'_>,
 ) -> Result<PackReport> {
     same_calibration(plan.recipe.calibration.as_deref(), coder.calibration().as_deref())?;
+    same_samples(plan.recipe.sequential.as_deref(), coder.sequential().as_deref())?;
+    write_pack(model, plan, coder, out, observer)
+}
+
+/// The pack itself; where a plan is sequential, with tensors that need not be: they take as many bytes.
+pub(crate) fn write_pack(
+    model: &dyn ModelSource,
+    plan: &Plan,
+    coder: &dyn Coder,
+    out: impl Write + Seek,
+    observer: &mut Observer<'_>,
+) -> Result<PackReport> {
     let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
     // What follows the packing notes itself.
@@ -224,6 +236,22 @@ fn same_calibration(recipe: Option<&str>, coder: Option<&str>) -> Result<()> {
         .with_hint("give --calib with the same text or file, and the same --seed")),
         (None, Some(_)) => Err(Error::invalid("the recipe was made without calibration, one is given")
             .with_hint("leave out --calib, or make a recipe with it by `benben plan`")),
+        _ => Ok(()),
+    }
+}
+
+/// The same of the samples of the sequential mode.
+pub(crate) fn same_samples(recipe: Option<&str>, coder: Option<&str>) -> Result<()> {
+    match (recipe, coder) {
+        (Some(_), None) => {
+            Err(Error::invalid("the recipe is sequential: the network must run on the text that it names")
+                .with_hint("give --calib with that text; a file of statistics alone does not do"))
+        }
+        (None, Some(_)) => Err(Error::invalid("the recipe is not sequential, the coder is")),
+        (Some(recipe), Some(coder)) if recipe != coder => {
+            Err(Error::invalid("the recipe was made on other samples than those given")
+                .with_hint("give --calib with the same text, and the same --seed"))
+        }
         _ => Ok(()),
     }
 }
