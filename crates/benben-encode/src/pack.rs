@@ -1,9 +1,11 @@
 //! The pass over a model: reads a tensor, rewrites it as an expression, writes it, forgets it.
 
 use crate::coder::{Coder, DataFree, Task};
+use crate::lowrank::has_rank;
 use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::quantize::has_feedback;
+use crate::recipe::Recipe;
 use crate::report::{PackReport, TensorReport};
 use benben_codec::{Fit, Target, raw};
 use benben_format::{
@@ -62,7 +64,8 @@ pub(crate) fn write_pack(
 ) -> Result<PackReport> {
     let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
-    writer.recipe(&plan.recipe.to_toml()?);
+    // What follows the packing notes itself.
+    writer.recipe(&Recipe { recovery: Vec::new(), ..plan.recipe.clone() }.to_toml()?);
     for file in model.files() {
         writer.file(file.name(), file_leaf(&file.read()?)?)?;
     }
@@ -200,6 +203,9 @@ impl<W: Write + Seek> Packer<'_, W> {
                 let codec = method.codec.name();
                 let rank = shape.len();
                 Some(format!("coded from its values alone: {codec} has no feedback in {rank} dimensions"))
+            }
+            _ if method.rank.is_some() && !has_rank(shape) => {
+                Some(format!("without a product of low rank: {} dimensions are no matrix", shape.len()))
             }
             Target::RelativeMse(y) if coded.loss > y * 1.01 => {
                 Some(format!("asked for relative error {y:.1e}, reached {:.1e}", coded.loss))

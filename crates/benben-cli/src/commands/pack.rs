@@ -1,10 +1,9 @@
 //! `benben pack`
 
-use super::planning::{Coding, step, with_plan};
+use super::planning::{Coding, Found, step, with_plan};
 use crate::args::{Global, Pack};
 use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
-use benben::allocate::Allocation;
 use benben::{Error, ModelSource, PackReport, Plan, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
 use std::path::Path;
@@ -13,19 +12,16 @@ use std::time::Instant;
 pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
     let model = open_model(&args.source)?;
     let model = super::without_files(model, args.no_files);
-    with_plan(&args.source, &*model, &args.recipe, global, &mut |plan, coding, found| {
-        packed(args, global, &*model, plan, coding, found)
-    })
+    with_plan(&args.source, &*model, &args.recipe, global, &mut |found| packed(args, global, &*model, &found))
 }
 
 fn packed(
     args: &Pack,
     global: &Global,
     model: &dyn ModelSource,
-    plan: &Plan,
-    coding: Coding<'_>,
-    found: Option<&Allocation>,
+    Found { plan, coding, search: found, tuning }: &Found<'_>,
 ) -> Result<Exit> {
+    let found = *found;
     if args.dry_run {
         super::plan::show(plan, found, global)?;
         return Ok(Exit::Ok);
@@ -33,9 +29,15 @@ fn packed(
     // A pack's bytes are those that its recipe gives, whatever was predicted on the way to it.
     let settled = found.map(|f| Plan::new(model, &f.recipe)).transpose()?;
     let plan = settled.as_ref().unwrap_or(plan);
+    // Without the model and a text there is none: that has been checked.
+    let recoveries = &plan.recipe.recovery;
     let output = args.output.clone().unwrap_or_else(|| super::beside(&args.source, "benben"));
     if output == Path::new("-") {
-        return to_stdout(model, plan, coding, global);
+        if !recoveries.is_empty() {
+            return Err(Error::invalid("a recovery reads the pack again: it needs a file")
+                .with_hint("give -o FILE, or --recover 0"));
+        }
+        return to_stdout(model, plan, *coding, global);
     }
     keep_the_source(&args.source, &output)?;
     let mut file = benben::AtomicFile::create(&output, args.force)?;
@@ -54,7 +56,10 @@ fn packed(
         }
         show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
-    Ok(Exit::Ok)
+    match tuning {
+        Some((model, text)) => super::recover::after_packing(model, text, recoveries, &output, global),
+        None => Ok(Exit::Ok),
+    }
 }
 
 /// Refuses an output that is a part of the source: not even --force means that.

@@ -227,7 +227,7 @@ impl Planner<'_, '_, '_> {
             // Rounded, so that recipes are readable; a little less than there is, since encoders miss by as much.
             let bits = ((taken[u].bits_per_weight + 0.97 * more(u)) * 1000.0).floor() / 1000.0;
             self.show(&format!("filling {}", self.units[u].names[0]), u as u64, taken.len() as u64)?;
-            let level = self.units[u].code(self.model, self.levels, bits, self.recipe.seed)?;
+            let level = self.coded(u, bits)?;
             if level.bytes > taken[u].bytes
                 && level.bytes - taken[u].bytes <= left
                 && level.loss < taken[u].loss

@@ -253,6 +253,15 @@ impl Calibration {
         self.floats(&Part::Influence)
     }
 
+    /// By how much each block changes its stream: squared length of what it adds over that of the stream, mean over rows.
+    /// None in files of earlier versions.
+    ///
+    /// # Errors
+    /// Corruption where the file is damaged; Io.
+    pub fn change(&self) -> Result<Option<Vec<f32>>> {
+        self.layout.change.then(|| self.floats(&Part::Change)).transpose()
+    }
+
     /// Name of the table that samples are looked up in, if there is one.
     #[must_use]
     pub fn table(&self) -> Option<&str> {
@@ -397,6 +406,7 @@ fn layout(file: &SafeTensors) -> Result<Layout> {
         Some(name) => Some((name.clone(), length("frequency")?)),
         None => None,
     };
+    let change = file.index_of("change").is_some();
     let rows = file.tensors().iter().filter_map(|t| t.name.strip_prefix("rows."));
     let rows = rows.map(|name| Ok((name.to_owned(), length(&format!("rows.{name}"))?)));
     let about = About {
@@ -406,7 +416,7 @@ fn layout(file: &SafeTensors) -> Result<Layout> {
         samples: number("samples", &text("samples")?)?,
         seed: metadata.get("seed").map(|seed| number("seed", seed)).transpose()?,
     };
-    Ok(Layout { about, stages, blocks, rows: rows.collect::<Result<_>>()?, table })
+    Ok(Layout { about, stages, blocks, rows: rows.collect::<Result<_>>()?, table, change })
 }
 
 /// Refuses a file whose tensors are not those of its layout, in order.
