@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Run a language model over text and keep what quantizing needs to know of its layers
     Calibrate(Calibrate),
+    /// Tune the factors of a finished pack until it says what the original says
+    Recover(Recover),
     /// Get model files back from a pack
     Unpack(Unpack),
     /// List what a pack, or a calibration, holds, without decoding it
@@ -83,9 +85,17 @@ pub(crate) struct RecipeArgs {
     /// judged on it. Or a file of `benben calibrate`, or both
     #[arg(long, value_name = "FILE")]
     pub(crate) calib: Vec<PathBuf>,
+    /// Code layers one after the other, each by what is stored of those before it while the network runs on the text of
+    /// --calib
+    #[arg(long, requires = "calib")]
+    pub(crate) sequential: bool,
     /// How long to search for a plan, 1 to 9; each step takes longer than the one before
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) effort: u8,
+    /// Tune factors and norms against the original on the text of --calib, for N steps after packing; 0: not at all
+    /// [default: 0 up to effort 4, then 20, 40, 80, 160, 320; in builds with the feature `recover`]
+    #[arg(long, value_name = "N", requires = "calib")]
+    pub(crate) recover: Option<u32>,
     /// Keep coded levels and measurements in this folder: another size, or an interrupted run, starts from them
     /// [default: a folder that vanishes]
     #[arg(long, value_name = "DIR")]
@@ -94,7 +104,8 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "CODEC", conflicts_with = "recipe", value_parser = method)]
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
-    /// CODEC is raw, scalar, trellis, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate, plain
+    /// CODEC is raw, scalar, trellis, pvq, rvq, ternary or lowrank; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate,
+    /// plain, rank (of a product beside the codec, or in its place), metric (svd, fisher or inputs)
     #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
     pub(crate) set: Vec<String>,
     /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it
@@ -223,12 +234,55 @@ pub(crate) struct Calibrate {
     /// Most chunks
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunks: u32,
+    /// Also measure how much each output row of a layer counts, by gradients on N chunks, and keep it: packs of one size
+    /// lose less. In builds with the feature `recover`
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "16",
+        value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "rows")]
+    pub(crate) gradients: Option<u32>,
+    /// Show how much each block changes its stream
+    #[arg(long)]
+    pub(crate) influence: bool,
     /// Also keep how much each output row of a layer counts, from a safetensors file with a vector of each layer's name
     #[arg(long, value_name = "FILE")]
     pub(crate) rows: Option<PathBuf>,
     /// Take chunks from all over the text, chosen by this seed [default: the first ones]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
+    /// Replace the output if it exists
+    #[arg(long, short)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+#[command(
+    after_help = "Codes stay as they are; factors, norms, biases and low-rank parts move, first block by block, then end to \
+end. The last chunks of the text are held out and choose what is kept: the pack is never further from the original on \
+them than it was. Ctrl-C leaves a checkpoint, from which the same command goes on. In builds with the feature `recover`."
+)]
+pub(crate) struct Recover {
+    /// The pack of a language model
+    pub(crate) pack: PathBuf,
+    /// The folder, or pack, of the original model
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// The text, UTF-8: what the model will be used for, most of all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calib: PathBuf,
+    /// The pack to write [default: the pack's name with .recovered.benben]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Steps end to end: the same number gives the same bytes [default: 40]
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u32>,
+    /// Start no step after so many seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) seconds: Option<u64>,
+    /// Most chunks of 512 tokens [default: what the steps need, 130 at most]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
+    pub(crate) chunks: Option<u32>,
+    /// Where the state is kept [default: the output's name with .checkpoint]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
     /// Replace the output if it exists
     #[arg(long, short)]
     pub(crate) force: bool,

@@ -40,6 +40,7 @@ fn run(args: &Args) -> Result<Exit> {
         Command::Pack(a) => commands::pack::run(a, &args.global),
         Command::Plan(a) => commands::plan::run(a, &args.global),
         Command::Calibrate(a) => commands::calibrate::run(a, &args.global),
+        Command::Recover(a) => commands::recover::run(a, &args.global),
         Command::Unpack(a) => commands::unpack::run(a, &args.global),
         Command::Inspect(a) => commands::inspect::run(a, &args.global),
         Command::Verify(a) => commands::verify::run(a, &args.global),

@@ -44,7 +44,7 @@ fn main() -> Result<()> {
         ControlFlow::Continue(())
     })?;
     let mut file = AtomicFile::create(out.as_ref(), true)?;
-    let written = found.write(&mut file)?;
+    let written = found.write(None, &mut file)?;
     file.commit()?;
     println!(
         "\ndivergence {:.5} -> {:.5} on held-out chunks, {} -> {} bytes, {} blocks, {} steps, {:.0} s",
@@ -71,6 +71,7 @@ fn set(settings: &mut Settings, chunks: &mut usize, argument: &str) -> Result<()
         "block_passes" => settings.block_passes = number(value)?,
         "block_rate" => settings.block_rate = number(value)?,
         "steps" => settings.steps = number(value)?,
+        "batch" => settings.batch = number(value)?,
         "rate" => settings.rate = number(value)?,
         "measure" => settings.measure = number(value)?,
         "add_rows" => settings.add_rows = number(value)?,

@@ -16,6 +16,7 @@
 pub mod allocate;
 pub mod calibrate;
 mod coder;
+pub mod lowrank;
 mod method;
 mod order;
 mod pack;
@@ -30,5 +31,5 @@ pub use coder::{Coded, Coder, DataFree, Task};
 pub use method::{Codec, Method};
 pub use pack::{GENERATOR, pack, pack_with};
 pub use plan::{Plan, Planned, Treatment};
-pub use recipe::{PRESETS, Preset, Recipe, Rule};
+pub use recipe::{PRESETS, Preset, Recipe, Recovery, Rule};
 pub use report::{PackReport, TensorReport};

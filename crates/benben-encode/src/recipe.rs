@@ -59,6 +59,10 @@ pub struct Recipe {
     /// alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
+    /// Name of the samples that the network runs on while its tensors are coded one after the other, each by what is stored
+    /// of those before it; none: each is coded for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequential: Option<String>,
     /// Tensors of floats with at least this many elements and two dimensions are quantized; others are stored
     /// losslessly unless a rule names them.
     #[serde(default = "usual_least")]
@@ -68,6 +72,28 @@ pub struct Recipe {
     /// Exceptions; the last rule that matches a name wins.
     #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Recoveries that follow the packing, in order (feature `recover`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovery: Vec<Recovery>,
+}
+
+/// What a recovery was made with: the same again, on the same pack, gives the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// Steps end to end.
+    pub steps: usize,
+    /// Chunks of the text that it had at most, those that judge it among them.
+    pub chunks: usize,
+    /// Tokens of a chunk.
+    pub context: usize,
+    /// Seed of the order of chunks.
+    pub seed: u64,
+    /// BLAKE3 of the text, hexadecimal.
+    pub data: String,
+    /// Seconds after which no step was started: then how far it came depends on the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
 }
 
 fn usual_least() -> u64 {
@@ -90,9 +116,11 @@ impl Recipe {
             bits_per_weight: None,
             seed: 0,
             calibration: None,
+            sequential: None,
             least_elements: usual_least(),
             default,
             rules: Vec::new(),
+            recovery: Vec::new(),
         })
     }
 
@@ -193,6 +221,9 @@ mod tests {
         let mut recipe = Recipe::preset("balanced").unwrap();
         recipe.set("*.weight=pvq:bpw=3.5,dim=8").unwrap();
         recipe.bits_per_weight = Some(4.25);
+        let data = "ab".repeat(32);
+        let recovery = Recovery { steps: 40, chunks: 42, context: 512, seed: 1, data, seconds: None };
+        recipe.recovery = vec![recovery.clone(), Recovery { seconds: Some(600), ..recovery }];
         let text = recipe.to_toml().unwrap();
         assert_eq!(Recipe::from_toml(&text).unwrap(), recipe, "{text}");
     }

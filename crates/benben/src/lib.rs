@@ -20,6 +20,7 @@
 //! | measure what was lost | [`compare()`] |
 //! | see inside | [`Contents`] |
 //! | use tensors of a pack within a budget of memory | [`LayerStore`] |
+//! | weigh errors by gradients, tune a finished pack (feature `recover`) | `benben::recover` |
 //! | run a language model (feature `llm`) | `benben::llm` |
 //!
 //! A device that only reads packs can depend on `benben-decode` alone. *Not for*: training, serving, or
@@ -35,11 +36,13 @@ pub use benben_codec as codec;
 pub use benben_decode::{
     Fault, Form, LayerStore, Options, Pack, Report as VerifyReport, Resident, Tensor, Weights, store,
 };
+#[cfg(feature = "recover")]
+pub use benben_encode::recover;
 pub use benben_encode::{
     Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe,
-    Rule, Task, TensorReport, Treatment, pack, pack_with,
+    Recovery, Rule, Task, TensorReport, Treatment, pack, pack_with,
 };
-pub use benben_encode::{allocate, calibrate, quantize};
+pub use benben_encode::{allocate, calibrate, lowrank, quantize};
 pub use benben_format::open as open_bytes;
 pub use benben_format::{
     AtomicFile, Dtype, Error, ErrorKind, Limits, Observer, Progress, ReadAt, Result, Source, hex, ignore,
@@ -68,6 +71,7 @@ use std::path::Path;
 /// ```
 #[cfg(feature = "llm")]
 pub mod llm {
+    pub use benben_models::Sample;
     pub use benben_models::llm::*;
 }
 

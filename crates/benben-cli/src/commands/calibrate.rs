@@ -18,6 +18,8 @@ struct Report<'a> {
     about: &'a About,
     tensors: Vec<Entry<'a>>,
     influence: Vec<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<Vec<f32>>,
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
@@ -33,6 +35,9 @@ struct Entry<'a> {
 }
 
 pub(crate) fn run(args: &Calibrate, global: &Global) -> Result<Exit> {
+    if args.gradients.is_some() {
+        super::recover::require("--gradients")?;
+    }
     let text = super::text(&args.data)?;
     let model = Model::open(&args.model, &benben::store::Options::default())?;
     let tokens = model.tokenizer()?.encode(&text, false)?;
@@ -49,8 +54,15 @@ pub(crate) fn run(args: &Calibrate, global: &Global) -> Result<Exit> {
     let bar = Bar::new("calibrating", global);
     write(&mut network, &*model.weights(), &samples, &about, &mut file, &mut |p| bar.show(p))?;
     drop(bar);
-    let seconds = started.elapsed().as_secs_f64();
     file.commit()?;
+    if let Some(most) = args.gradients {
+        let chunks = super::planning::chunks(&tokens, args.context, most as usize, args.seed)?;
+        let mut calibration = Calibration::open(&output)?;
+        // The statistics are whole and kept, whatever becomes of gradients.
+        super::recover::gradients(&model, &mut calibration, &chunks, args.seed.unwrap_or(1), global)?;
+        calibration.save(&output, true)?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
     if let Some(rows) = &args.rows {
         let mut calibration = Calibration::open(&output)?;
         calibration.add_rows(&*benben::open_model(rows)?).map_err(|e| e.context(rows.display()))?;
@@ -71,8 +83,24 @@ pub(crate) fn run(args: &Calibrate, global: &Global) -> Result<Exit> {
         if samples.len() < args.chunks as usize {
             say!("note: the text has no more chunks; --chunks asks for {}", args.chunks)?;
         }
+        if args.influence {
+            influence(&Calibration::open(&output)?)?;
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// The table of blocks.
+fn influence(calibration: &Calibration) -> Result<()> {
+    let mut table =
+        Table::new(&[("block", Align::Right), ("1 - cosine", Align::Right), ("change", Align::Right)]);
+    let change = calibration.change()?.unwrap_or_default();
+    for (i, turn) in calibration.influence()?.into_iter().enumerate() {
+        let change = change.get(i).map_or(String::new(), |x| format!("{x:.5}"));
+        table.row([i.to_string(), format!("{turn:.5}"), change]);
+    }
+    say!("")?;
+    table.print()
 }
 
 /// The calibration at `path`; none where it is something else.
@@ -145,6 +173,7 @@ impl<'a> Report<'a> {
             about: calibration.about(),
             tensors,
             influence: calibration.influence()?,
+            change: calibration.change()?,
             bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
             seconds: None,
         })

@@ -11,6 +11,11 @@ pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod plan;
 mod planning;
+#[cfg(feature = "recover")]
+pub(crate) mod recover;
+#[cfg(not(feature = "recover"))]
+#[path = "without_recover.rs"]
+pub(crate) mod recover;
 pub(crate) mod run;
 pub(crate) mod unpack;
 pub(crate) mod verify;

@@ -1,11 +1,10 @@
 //! `benben pack`
 
-use super::planning::{step, with_plan};
+use super::planning::{Coding, Found, step, with_plan};
 use crate::args::{Global, Pack};
 use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
-use benben::allocate::Allocation;
-use benben::{Coder, Error, ModelSource, PackReport, Plan, Result, open_model};
+use benben::{Error, ModelSource, PackReport, Plan, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -13,19 +12,16 @@ use std::time::Instant;
 pub(crate) fn run(args: &Pack, global: &Global) -> Result<Exit> {
     let model = open_model(&args.source)?;
     let model = super::without_files(model, args.no_files);
-    with_plan(&args.source, &*model, &args.recipe, global, &mut |plan, coder, found| {
-        packed(args, global, &*model, plan, coder, found)
-    })
+    with_plan(&args.source, &*model, &args.recipe, global, &mut |found| packed(args, global, &*model, &found))
 }
 
 fn packed(
     args: &Pack,
     global: &Global,
     model: &dyn ModelSource,
-    plan: &Plan,
-    coder: &dyn Coder,
-    found: Option<&Allocation>,
+    Found { plan, coding, search: found, tuning }: &Found<'_>,
 ) -> Result<Exit> {
+    let found = *found;
     if args.dry_run {
         super::plan::show(plan, found, global)?;
         return Ok(Exit::Ok);
@@ -33,13 +29,21 @@ fn packed(
     // A pack's bytes are those that its recipe gives, whatever was predicted on the way to it.
     let settled = found.map(|f| Plan::new(model, &f.recipe)).transpose()?;
     let plan = settled.as_ref().unwrap_or(plan);
+    // Without the model and a text there is none: that has been checked.
+    let recoveries = &plan.recipe.recovery;
     let output = args.output.clone().unwrap_or_else(|| super::beside(&args.source, "benben"));
     if output == Path::new("-") {
-        return to_stdout(model, plan, coder, global);
+        if !recoveries.is_empty() {
+            return Err(Error::invalid("a recovery reads the pack again: it needs a file")
+                .with_hint("give -o FILE, or --recover 0"));
+        }
+        return to_stdout(model, plan, *coding, global);
     }
     keep_the_source(&args.source, &output)?;
     let mut file = benben::AtomicFile::create(&output, args.force)?;
     let started = Instant::now();
+    let sequential = coding.settle(model, plan, global)?;
+    let coder = sequential.as_ref().map_or(coding.coder, |s| s);
     let bar = Bar::new("packing", global);
     let report = benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     drop(bar);
@@ -52,7 +56,10 @@ fn packed(
         }
         show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
-    Ok(Exit::Ok)
+    match tuning {
+        Some((model, text)) => super::recover::after_packing(model, text, recoveries, &output, global),
+        None => Ok(Exit::Ok),
+    }
 }
 
 /// Refuses an output that is a part of the source: not even --force means that.
@@ -66,7 +73,7 @@ fn keep_the_source(source: &Path, output: &Path) -> Result<()> {
         .with_hint("give another name with -o"))
 }
 
-fn to_stdout(model: &dyn ModelSource, plan: &Plan, coder: &dyn Coder, global: &Global) -> Result<Exit> {
+fn to_stdout(model: &dyn ModelSource, plan: &Plan, coding: Coding<'_>, global: &Global) -> Result<Exit> {
     if std::io::stdout().is_terminal() {
         return Err(Error::invalid("a pack is binary: it is not written to a terminal")
             .with_hint("redirect stdout, or give -o FILE"));
@@ -75,6 +82,8 @@ fn to_stdout(model: &dyn ModelSource, plan: &Plan, coder: &dyn Coder, global: &G
         return Err(Error::invalid("the pack and --json cannot both go to stdout").with_hint("give -o FILE"));
     }
     let mut file = tempfile::tempfile()?;
+    let sequential = coding.settle(model, plan, global)?;
+    let coder = sequential.as_ref().map_or(coding.coder, |s| s);
     let bar = Bar::new("packing", global);
     benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     file.rewind()?;

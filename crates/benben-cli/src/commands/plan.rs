@@ -1,6 +1,6 @@
 //! `benben plan`
 
-use super::planning::with_plan;
+use super::planning::{Found, with_plan};
 use crate::args::{Global, Plan as Args};
 use crate::draw::{self, Align, Table, say};
 use crate::exit::Exit;
@@ -11,7 +11,7 @@ use std::io::Write;
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit> {
     let model = super::without_files(open_model(&args.source)?, args.no_files);
-    with_plan(&args.source, &*model, &args.recipe, global, &mut |plan, _, found| {
+    with_plan(&args.source, &*model, &args.recipe, global, &mut |Found { plan, search: found, .. }| {
         // A recipe that is only settled stays as it was asked for: patterns, not tensors.
         let recipe = found.map_or(&plan.recipe, |f| &f.recipe).to_toml()?;
         if args.write_recipe.as_deref() == Some("-".as_ref()) {

@@ -24,9 +24,6 @@ pub struct Layer {
     pub rows: Option<Arc<[f32]>>,
     /// What the importances were divided by, comparable across layers where all have some; 1 where there are none.
     pub rows_mean: f64,
-    /// Sequential mode: C = E[x x̂ᵀ] where x is the dense network's input and x̂, which `second_moment` is of, the
-    /// quantized one's. The best dense weights for x̂ are W C (H + damping)⁻¹. None in the parallel mode.
-    pub target: Option<Arc<Moment>>,
 }
 
 /// Statistics of the linear layers of a model.
@@ -186,7 +183,6 @@ impl Calibration {
             absolute: self.floats(&Part::Absolute(stage))?.into(),
             rows,
             rows_mean,
-            target: None,
         }))
     }
 
@@ -255,6 +251,15 @@ impl Calibration {
     /// Corruption where the file is damaged; Io.
     pub fn influence(&self) -> Result<Vec<f32>> {
         self.floats(&Part::Influence)
+    }
+
+    /// By how much each block changes its stream: squared length of what it adds over that of the stream, mean over rows.
+    /// None in files of earlier versions.
+    ///
+    /// # Errors
+    /// Corruption where the file is damaged; Io.
+    pub fn change(&self) -> Result<Option<Vec<f32>>> {
+        self.layout.change.then(|| self.floats(&Part::Change)).transpose()
     }
 
     /// Name of the table that samples are looked up in, if there is one.
@@ -401,6 +406,7 @@ fn layout(file: &SafeTensors) -> Result<Layout> {
         Some(name) => Some((name.clone(), length("frequency")?)),
         None => None,
     };
+    let change = file.index_of("change").is_some();
     let rows = file.tensors().iter().filter_map(|t| t.name.strip_prefix("rows."));
     let rows = rows.map(|name| Ok((name.to_owned(), length(&format!("rows.{name}"))?)));
     let about = About {
@@ -410,7 +416,7 @@ fn layout(file: &SafeTensors) -> Result<Layout> {
         samples: number("samples", &text("samples")?)?,
         seed: metadata.get("seed").map(|seed| number("seed", seed)).transpose()?,
     };
-    Ok(Layout { about, stages, blocks, rows: rows.collect::<Result<_>>()?, table })
+    Ok(Layout { about, stages, blocks, rows: rows.collect::<Result<_>>()?, table, change })
 }
 
 /// Refuses a file whose tensors are not those of its layout, in order.

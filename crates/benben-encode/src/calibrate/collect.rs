@@ -71,6 +71,7 @@ fn layout(network: &dyn Network, samples: &[Sample], about: &About) -> Result<La
             .into_iter()
             .collect(),
         table: network.table().map(|(name, rows)| (name.to_owned(), rows)),
+        change: true,
     })
 }
 
@@ -89,6 +90,7 @@ struct Collector<'a, 'o> {
     block: usize,
     counts: Vec<u64>,
     influence: Vec<f32>,
+    change: Vec<f32>,
     rows: Vec<f32>,
     progress: Reporter<'a, 'o>,
 }
@@ -134,6 +136,7 @@ impl<'a, 'o> Collector<'a, 'o> {
             block: 0,
             counts: vec![0; layout.stages.len()],
             influence: Vec::new(),
+            change: Vec::new(),
             rows: Vec::new(),
             progress: Reporter { observer, done: 0, total },
         })
@@ -159,6 +162,7 @@ impl<'a, 'o> Collector<'a, 'o> {
             Part::Rows(_) => std::mem::take(&mut self.rows),
             Part::Frequency => self.frequency()?,
             Part::Influence => std::mem::take(&mut self.influence),
+            Part::Change => std::mem::take(&mut self.change),
             Part::Counts => {
                 #[allow(clippy::cast_possible_truncation, reason = "halves")]
                 let halves = self.counts.iter().flat_map(|n| [*n as u32, (n >> 32) as u32]);
@@ -208,7 +212,7 @@ impl<'a, 'o> Collector<'a, 'o> {
         let Self { network, weights, states, work, room, block, progress, .. } = self;
         let item = format!("block {} of {}", *block + 1, network.blocks());
         let width = network.width();
-        let (mut turned, mut count) = (0.0, 0usize);
+        let (mut turned, mut changed, mut count) = (0.0, 0.0, 0usize);
         for state in states.iter_mut() {
             progress.step(&item)?;
             work.stream.clone_from(&state.stream);
@@ -217,13 +221,16 @@ impl<'a, 'o> Collector<'a, 'o> {
                 sums[stage - first].add(input, room);
                 Ok(())
             })?;
-            turned += turn(&state.stream, &work.stream, width);
+            let (turn, change) = apart(&state.stream, &work.stream, width);
+            turned += turn;
+            changed += change;
             count += work.stream.len() / width;
             // Copies, so that a state is no larger than it must be.
             copy(&mut state.stream, &work.stream);
             copy(&mut state.input, &work.input);
         }
         self.influence.push(single(turned / count.max(1) as f64));
+        self.change.push(single(changed / count.max(1) as f64));
         Ok(())
     }
 
@@ -262,18 +269,20 @@ fn copy(to: &mut Vec<f32>, from: &[f32]) {
     }
 }
 
-/// The sum over rows of 1 - cosine.
-fn turn(before: &[f32], after: &[f32], width: usize) -> f64 {
+/// Sums over rows of 1 - cosine, and of the squared distance over the squared length before.
+fn apart(before: &[f32], after: &[f32], width: usize) -> (f64, f64) {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let rows: Vec<f64> = before
+    let rows: Vec<(f64, f64)> = before
         .par_chunks_exact(width)
         .zip(after.par_chunks_exact(width))
         .map(|(x, y)| {
-            let norms = (dot(x, x) * dot(y, y)).sqrt();
-            if norms > 0.0 { 1.0 - dot(x, y) / norms } else { 0.0 }
+            let (xx, yy, xy) = (dot(x, x), dot(y, y), dot(x, y));
+            let norms = (xx * yy).sqrt();
+            let turn = if norms > 0.0 { 1.0 - xy / norms } else { 0.0 };
+            (turn, if xx > 0.0 { (xx + yy - 2.0 * xy).max(0.0) / xx } else { 0.0 })
         })
         .collect();
-    rows.into_iter().sum()
+    rows.into_iter().fold((0.0, 0.0), |(turn, change), row| (turn + row.0, change + row.1))
 }
 
 /// E[p (1 - p)] of each class: by how much the divergence grows with the square of its logit's error.

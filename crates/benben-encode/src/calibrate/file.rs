@@ -7,6 +7,7 @@
 //! | `rows.NAME` | f32, importance of each output row of tensor NAME |
 //! | `frequency` | f32, part of the look-ups that go to each row of the table |
 //! | `influence` | f32, for each block |
+//! | `change` | f32, for each block; files of earlier versions have none |
 //! | `counts` | u32, low and high half of the vectors of each stage |
 //! | `hashes` | u8, BLAKE3 of each tensor before this one, 32 bytes each |
 //!
@@ -62,6 +63,8 @@ pub(super) struct Layout {
     /// Tensors whose output rows have an importance, and how many.
     pub(super) rows: Vec<(String, usize)>,
     pub(super) table: Option<(String, usize)>,
+    /// Whether blocks say by how much they change their stream.
+    pub(super) change: bool,
 }
 
 /// One tensor of a file.
@@ -73,6 +76,7 @@ pub(super) enum Part {
     Rows(String),
     Frequency,
     Influence,
+    Change,
     Counts,
 }
 
@@ -85,6 +89,7 @@ impl Part {
             Self::Rows(name) => format!("rows.{name}"),
             Self::Frequency => "frequency".into(),
             Self::Influence => "influence".into(),
+            Self::Change => "change".into(),
             Self::Counts => "counts".into(),
         }
     }
@@ -112,6 +117,9 @@ impl Layout {
             parts.push((Part::Frequency, Dtype::F32, vec![*rows as u64]));
         }
         parts.push((Part::Influence, Dtype::F32, vec![self.blocks as u64]));
+        if self.change {
+            parts.push((Part::Change, Dtype::F32, vec![self.blocks as u64]));
+        }
         parts.push((Part::Counts, Dtype::U32, vec![self.stages.len() as u64, 2]));
         Ok(parts)
     }

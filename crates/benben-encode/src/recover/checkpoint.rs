@@ -15,6 +15,12 @@ pub(super) struct State {
     pub(super) blocks: usize,
     /// Steps done end to end.
     pub(super) steps: usize,
+    /// How often the rate was halved, because it led away.
+    pub(super) halvings: usize,
+    /// The step after which gradients were forgotten last.
+    pub(super) restart: usize,
+    /// Seconds that it has taken so far.
+    pub(super) seconds: f64,
     /// Divergence before anything was changed; measured once.
     pub(super) before: f64,
     /// Least divergence so far.
@@ -41,6 +47,9 @@ impl State {
             ("identity", identity.to_owned()),
             ("blocks", self.blocks.to_string()),
             ("steps", self.steps.to_string()),
+            ("halvings", self.halvings.to_string()),
+            ("restart", self.restart.to_string()),
+            ("seconds", format!("{:x}", self.seconds.to_bits())),
             ("before", format!("{:x}", self.before.to_bits())),
             ("least", format!("{:x}", self.least.to_bits())),
         ];
@@ -102,7 +111,15 @@ impl State {
             parameter.values.copy_from_slice(&values[here.clone()]);
             kept.push(best[here].to_vec());
         }
-        let (before, least) = (real("before")?, real("least")?);
-        Ok(Some(Self { blocks: number("blocks")?, steps: number("steps")?, before, least, best: kept }))
+        let (blocks, steps) = (number("blocks")?, number("steps")?);
+        let (halvings, restart) = (number("halvings")?, number("restart")?);
+        if restart > steps || halvings > steps {
+            return Err(Error::corruption("a checkpoint whose steps do not fit together"));
+        }
+        let (seconds, before, least) = (real("seconds")?, real("before")?, real("least")?);
+        if !(seconds.is_finite() && seconds >= 0.0) {
+            return Err(wrong("seconds"));
+        }
+        Ok(Some(Self { blocks, steps, halvings, restart, seconds, before, least, best: kept }))
     }
 }

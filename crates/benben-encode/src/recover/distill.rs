@@ -1,7 +1,7 @@
 //! End to end: the divergence of the tuned network's words from the dense network's, over the whole vocabulary
 //! (Hinton et al., 2015, <https://arxiv.org/abs/1503.02531>, at temperature 1).
 
-use super::head::{gradient, softmax};
+use super::head::softmax;
 use super::student::{Student, gradients};
 use super::teacher::Teacher;
 use benben_format::Result;
@@ -9,40 +9,43 @@ use benben_models::llm::graph::{Layer, rms_norm};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// Step `number` (from 1) of Adam at `rate`, on one chunk. Returns the divergence before it, in nats for each token.
-pub(super) fn step(
-    student: &mut Student<'_>,
+/// The gradient of the divergence by every parameter, on one chunk of tokens; in nats for each token.
+pub(super) fn gradient(
+    student: &Student<'_>,
     teacher: &Teacher,
     layer: &Layer<'_>,
     (chunk, tokens): (usize, &[u32]),
-    (rate, number): (f32, usize),
-) -> Result<f64> {
-    let device = student.device.clone();
+) -> Result<Vec<Vec<f32>>> {
+    let device = &student.device;
+    let tables: Vec<Vec<Tensor<2>>> = student.tables().map(|t| t.tracked(device)).collect();
+    let mut stream = student.embed_tracked(tokens, &tables[0])?;
     let mut tensors = Vec::with_capacity(student.blocks.len());
-    let mut stream = student.embed(tokens)?.autodiff();
     for block in &student.blocks {
-        let tracked = block.tracked(&device);
+        let tracked = block.tracked(device);
         stream = block.forward(layer, stream, &tracked);
         tensors.extend(tracked);
     }
-    let norm = student.norm.tracked(&device);
+    let norm = student.norm.tracked(device);
     let hidden = student.config.hidden;
     let normed = rms_norm(stream, norm.clone().reshape([hidden]), student.config.norm_epsilon);
     tensors.push(norm);
+    tensors.extend(tables.into_iter().flatten());
 
-    let mut sum = 0.0;
     let flat = normed.clone().inner().reshape([tokens.len(), hidden]);
-    let by_normed = gradient(&student.head, flat, &mut |first, logits| {
-        sum += divergence(teacher, chunk, first, logits, student.config.vocabulary)?;
-        Ok(())
+    let (by_normed, by_head) = student.head().gradient(flat, device, &mut |first, logits| {
+        divergence(teacher, chunk, first, logits, student.config.vocabulary).map(drop)
     })?;
     let given: Tensor<3> = by_normed.reshape([1, tokens.len(), hidden]);
-    let loss = (normed * given.autodiff()).sum() * (tokens.len() as f32).recip();
-    let found = gradients(&tensors, &loss.backward())?;
-    for (parameter, gradient) in student.parameters_mut().zip(found) {
-        parameter.step(&gradient, rate, i32::try_from(number).unwrap_or(i32::MAX));
+    let loss = (normed * given.autodiff()).sum();
+    let mut found = gradients(&tensors, &loss.backward())?;
+    // The output matrix is the last of the tables.
+    let last = found.len() - by_head.len();
+    for (sum, gradient) in found[last..].iter_mut().zip(by_head) {
+        sum.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x);
     }
-    Ok(sum / tokens.len() as f64)
+    let part = (tokens.len() as f32).recip();
+    found.iter_mut().flatten().for_each(|x| *x *= part);
+    Ok(found)
 }
 
 /// Divergence of what would be stored from the dense network on chunks that follow the first `skip` of the teacher's,
@@ -59,7 +62,7 @@ pub(super) fn measure(
     for (i, chunk) in chunks.iter().enumerate() {
         let normed = student.normed(chunk, layer)?.reshape([chunk.len(), student.config.hidden]);
         tokens += chunk.len();
-        super::head::each_tile(&student.head, normed, &mut |first, logits| {
+        student.head().logits(normed, &student.device, &mut |first, logits| {
             sum += divergence(teacher, skip + i, first, logits, student.config.vocabulary)?;
             Ok(())
         })?;

@@ -16,28 +16,27 @@ pub(super) fn gradient(
     normed: Tensor<2>,
     each: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
 ) -> Result<Tensor<2>> {
-    let [vocabulary, _] = matrix.dims();
     let device = normed.device();
     let mut parts = Vec::new();
-    each_tile(matrix, normed, &mut |first, logits| {
-        each(first, logits)?;
-        let count = logits.len() / vocabulary.max(1);
-        parts.push(tensor(logits.to_vec(), [count, vocabulary], &device).matmul(matrix.clone()));
+    each_tile(normed, &mut |first, tile| {
+        let logits = tile.matmul(matrix.clone().transpose());
+        let shape = logits.dims();
+        let mut logits = values(logits)?;
+        each(first, &mut logits)?;
+        parts.push(tensor(logits, shape, &device).matmul(matrix.clone()));
         Ok(())
     })?;
     Ok(Tensor::cat(parts, 0))
 }
 
-/// Logits of the normed stream `[tokens, hidden]`, as in [`gradient`].
+/// Hands out the normed stream `[tokens, hidden]` a few tokens at a time, with the number of the first.
 pub(super) fn each_tile(
-    matrix: &Tensor<2>,
     normed: Tensor<2>,
-    each: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+    each: &mut dyn FnMut(usize, Tensor<2>) -> Result<()>,
 ) -> Result<()> {
     let [tokens, _] = normed.dims();
     for first in (0..tokens).step_by(TILE) {
-        let tile = normed.clone().narrow(0, first, TILE.min(tokens - first));
-        each(first, &mut values(tile.matmul(matrix.clone().transpose()))?)?;
+        each(first, normed.clone().narrow(0, first, TILE.min(tokens - first)))?;
     }
     Ok(())
 }

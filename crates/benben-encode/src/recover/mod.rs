@@ -5,6 +5,7 @@
 
 mod blocks;
 mod checkpoint;
+mod columns;
 mod distill;
 mod fisher;
 mod form;
@@ -15,14 +16,24 @@ mod parameter;
 mod run;
 mod settings;
 mod student;
+mod table;
 mod teacher;
 
+pub use columns::column_fisher;
 pub use fisher::{Fisher, Rows, fisher};
 pub use run::{Recovered, recover};
 pub use settings::Settings;
 
 use benben_format::{Error, Result};
-use burn::tensor::Tensor;
+use benben_models::llm::Model;
+use benben_models::llm::graph::Network;
+use burn::tensor::{Device, Tensor};
+
+/// The network of `model` as a graph on the processor.
+#[must_use]
+pub fn graph(model: &Model) -> Network {
+    Network::new(model.config().clone(), model.weights(), Device::flex())
+}
 
 /// Values of `x` in row-major order.
 fn values<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {

@@ -2,10 +2,11 @@
 
 use super::form::{Builder, Form, copied, stored};
 use super::parameter::Parameter;
+use super::table::Table;
 use super::values;
 use benben_decode::Pack;
 use benben_format::{EncodedLeaf, Entry, Error, Expr, Result};
-use benben_models::llm::graph::{Layer, rms_norm, tensor};
+use benben_models::llm::graph::{Layer, rms_norm};
 use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig, Part, norms};
 use burn::tensor::{Device, Tensor};
 use std::collections::HashMap;
@@ -19,9 +20,10 @@ pub(super) struct Student<'a> {
     pub(super) blocks: Vec<Block>,
     /// The last norm.
     pub(super) norm: Parameter,
-    /// The output matrix.
-    pub(super) head: Tensor<2>,
-    embedding: Vec<f32>,
+    /// What tokens are looked up in.
+    table: Table,
+    /// The output matrix where it is another.
+    output: Option<Table>,
 }
 
 /// A layer: forms that count its parameters.
@@ -53,21 +55,32 @@ impl<'a> Student<'a> {
         let shape = [config.vocabulary, config.hidden];
         let table = |name: &str| {
             let entry = find(pack, name, &shape)?;
-            pack.evaluate(&entry.expr).map_err(|e| e.in_tensor(name))
+            Table::new(pack, entry, config.hidden, &device).map_err(|e| e.in_tensor(name))
         };
-        let (embedding, output) = (table(EMBEDDING)?, config.output_name());
-        let head = if output == EMBEDDING { embedding.clone() } else { table(output)? };
-        let head = tensor(head, shape, &device);
-        Ok(Self { pack, config, device, blocks, norm, head, embedding })
+        let output = config.output_name();
+        let output = (output != EMBEDDING).then(|| table(output)).transpose()?;
+        Ok(Self { pack, blocks, norm, table: table(EMBEDDING)?, output, config, device })
     }
 
-    /// The stream before the first block: `[1, tokens, hidden]`.
+    /// The stream before the first block, with what would be stored: `[1, tokens, hidden]`.
     pub(super) fn embed(&self, tokens: &[u32]) -> Result<Tensor<3>> {
-        let hidden = self.config.hidden;
-        let row = |token: &u32| self.embedding.get(*token as usize * hidden..)?.get(..hidden);
-        let rows: Option<Vec<&[f32]>> = tokens.iter().map(row).collect();
-        let rows = rows.ok_or_else(|| Error::invalid("a token outside the vocabulary"))?;
-        Ok(tensor(rows.concat(), [1, tokens.len(), hidden], &self.device))
+        self.table.rows(tokens, &self.table.constants(&self.device), &self.device)
+    }
+
+    /// The same with gradients by `parameters`, which are those of [`tables`](Self::tables)'s first.
+    pub(super) fn embed_tracked(&self, tokens: &[u32], parameters: &[Tensor<2>]) -> Result<Tensor<3>> {
+        let stream = self.table.rows(tokens, parameters, &self.device)?;
+        Ok(if stream.device().is_autodiff() { stream } else { stream.autodiff() })
+    }
+
+    /// What tokens are looked up in, then the output matrix where it is another.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
+        [&self.table].into_iter().chain(&self.output)
+    }
+
+    /// The output matrix.
+    pub(super) fn head(&self) -> &Table {
+        self.output.as_ref().unwrap_or(&self.table)
     }
 
     /// The normed stream after the last block, with what would be stored.
@@ -82,18 +95,24 @@ impl<'a> Student<'a> {
 
     /// Every parameter, in a fixed order.
     pub(super) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.blocks.iter().flat_map(|b| &b.parameters).chain([&self.norm])
+        let blocks = self.blocks.iter().flat_map(|b| &b.parameters);
+        blocks.chain([&self.norm]).chain(self.tables().flat_map(|t| &t.parameters))
     }
 
     /// Every parameter, to be changed.
     pub(super) fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        self.blocks.iter_mut().flat_map(|b| &mut b.parameters).chain([&mut self.norm])
+        let tables = [&mut self.table].into_iter().chain(&mut self.output);
+        let blocks = self.blocks.iter_mut().flat_map(|b| &mut b.parameters);
+        blocks.chain([&mut self.norm]).chain(tables.flat_map(|t| &mut t.parameters))
     }
 
     /// A tensor of the pack with its parameters as they are now.
     pub(super) fn expression(&self, entry: &Entry) -> Result<Expr<EncodedLeaf>> {
         if entry.name == FINAL_NORM {
             return vector(entry, &self.norm, self.pack);
+        }
+        if let Some(table) = self.tables().find(|t| t.name == entry.name) {
+            return table.expression(entry, self.pack);
         }
         let found = self.blocks.iter().find_map(|b| Some((b, *b.names.get(&entry.name)?)));
         match found {
