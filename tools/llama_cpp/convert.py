@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A GGUF in f16 from the Hugging Face folder of a Llama with a byte-level tokenizer, for llama.cpp to run.
+"""A GGUF in f16 from the Hugging Face folder of a Llama or a Qwen2 with a byte-level tokenizer, for llama.cpp to run.
 
     python3 convert.py FOLDER OUT.gguf          # numpy, gguf, safetensors
 
@@ -39,10 +39,11 @@ def pre_tokenizer(tokenizer):
     """llama.cpp's name for how text is split before pairs are merged."""
     parts = tokenizer["pre_tokenizer"]
     parts = [part["type"] for part in parts.get("pretokenizers", [parts])]
-    known = {("Digits", "ByteLevel"): "smollm", ("ByteLevel",): "gpt-2"}
-    if tuple(parts) not in known or tokenizer["normalizer"] or tokenizer["model"]["type"] != "BPE":
+    form = (tokenizer["normalizer"] or {}).get("type")
+    known = {("Digits", "ByteLevel", None): "smollm", ("ByteLevel", None): "gpt-2", ("Split", "ByteLevel", "NFC"): "qwen2"}
+    if (*parts, form) not in known or tokenizer["model"]["type"] != "BPE":
         sys.exit(f"a tokenizer that splits by {', '.join(parts)} is not known here")
-    return known[tuple(parts)]
+    return known[(*parts, form)]
 
 
 def add_tokenizer(writer, folder, config):
@@ -67,10 +68,11 @@ def add_tokenizer(writer, folder, config):
 def main():
     folder, out = pathlib.Path(sys.argv[1]), sys.argv[2]
     config = json.loads((folder / "config.json").read_text())
-    if config["model_type"] != "llama" or config.get("rope_scaling"):
-        sys.exit(f"{folder} is no plain Llama")
+    family = config["model_type"]
+    if family not in ("llama", "qwen2") or config.get("rope_scaling"):
+        sys.exit(f"{folder} is no plain Llama or Qwen2")
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    writer = gguf.GGUFWriter(out, "llama")
+    writer = gguf.GGUFWriter(out, family)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -87,7 +89,7 @@ def main():
         for name in tensors.keys():
             rows = tensors.get_tensor(name)
             turned = {"q_proj": heads, "k_proj": kv_heads}.get(name.split(".")[-2])
-            rows = rotate(rows, turned) if turned else rows
+            rows = rotate(rows, turned) if turned and family == "llama" else rows
             writer.add_tensor(gguf_name(name), rows.astype(numpy.float16 if rows.ndim == 2 else numpy.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -105,7 +105,7 @@ pub(crate) struct RecipeArgs {
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
     /// CODEC is raw, scalar, trellis, pvq, rvq, ternary or lowrank; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate,
-    /// plain, rank (of a product beside the codec, or in its place), metric (svd, fisher or inputs)
+    /// plain, even, rank (of a product beside the codec, or in its place), metric (svd, fisher or inputs)
     #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
     pub(crate) set: Vec<String>,
     /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it

@@ -89,6 +89,9 @@ pub struct Method {
     /// Whether the values alone decide, where there are statistics of the layer too: scalar, trellis.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain: bool,
+    /// Whether all columns have one step where feedback could give each its own: what those steps buy is measured by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub even: bool,
     /// Rank of a product that is stored on top, made of what the codec leaves of the matrix; of the matrix itself with
     /// lowrank. Every codec but raw, for tensors of two dimensions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +114,7 @@ impl Method {
             classes: None,
             rotate: false,
             plain: false,
+            even: false,
             rank: None,
             metric: None,
         }
@@ -167,6 +171,9 @@ impl Method {
         }
         if self.plain && !matches!(self.codec, Codec::Scalar | Codec::Trellis) {
             return refuse("has no parameter plain: its values alone decide anyway".into());
+        }
+        if self.even && (self.plain || !matches!(self.codec, Codec::Scalar | Codec::Trellis)) {
+            return refuse("has no parameter even: it gives columns no steps of their own".into());
         }
         if self.codec == Codec::Raw && (self.target().is_some() || self.rotate || self.rank.is_some()) {
             return refuse("is lossless: it takes no bpw, mse, rotate or rank".into());
@@ -271,6 +278,7 @@ impl fmt::Display for Method {
         put("groups", self.groups.map(|v| v.to_string()))?;
         put("classes", self.classes.map(|v| v.to_string()))?;
         put("rotate", self.rotate.then(|| "true".into()))?;
+        put("even", self.even.then(|| "true".into()))?;
         put("plain", self.plain.then(|| "true".into()))?;
         put("rank", self.rank.map(|v| v.to_string()))?;
         put("metric", self.metric.map(|n| n.name().into()))
@@ -290,6 +298,7 @@ impl FromStr for Method {
                 None if param.parse::<f64>().is_ok() => ("bpw", param),
                 None if param == "rotate" => ("rotate", "true"),
                 None if param == "plain" => ("plain", "true"),
+                None if param == "even" => ("even", "true"),
                 None => return Err(Error::invalid(format!("parameter {param:?} of {s:?} has no value"))),
             };
             fn number<T: FromStr>(name: &str, value: &str) -> Result<Option<T>> {
@@ -306,12 +315,13 @@ impl FromStr for Method {
                 "groups" => method.groups = number(name, value)?,
                 "classes" => method.classes = number(name, value)?,
                 "rotate" => method.rotate = number(name, value)?.unwrap_or(false),
+                "even" => method.even = number(name, value)?.unwrap_or(false),
                 "plain" => method.plain = number(name, value)?.unwrap_or(false),
                 "rank" => method.rank = number(name, value)?,
                 "metric" => method.metric = Some(value.parse()?),
                 other => {
                     return Err(Error::invalid(format!("unknown parameter {other:?} in {s:?}")).with_hint(
-                        "known: bpw, mse, dim, beam, groups, classes, rotate, plain, rank, metric",
+                        "known: bpw, mse, dim, beam, groups, classes, rotate, plain, even, rank, metric",
                     ));
                 }
             }
@@ -334,6 +344,7 @@ mod tests {
             "pvq:mse=1e-3,dim=16",
             "rvq:bpw=2,beam=4,groups=2,rotate=true",
             "scalar:bpw=2,plain=true",
+            "trellis:bpw=2,even=true",
             "trellis:bpw=3,rank=8",
             "lowrank:bpw=2,rank=128,metric=inputs",
         ] {

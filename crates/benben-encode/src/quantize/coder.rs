@@ -104,7 +104,7 @@ impl Calibrated<'_> {
             return Ok(Coded { cost: cost(error), ..coded });
         }
         let metric = Metric { second_moment: moment, rows: rows.as_deref() };
-        let options = Options { rotation: task.method.rotate.then_some(task.seed), ..Options::default() };
+        let options = Options::of(task.method, task.seed);
         let aim = match task.target {
             Target::BitsPerWeight(bits) => Aim::BitsPerWeight(bits),
             Target::RelativeMse(loss) => Aim::Loss(loss),

@@ -62,6 +62,6 @@ pub fn feedback(
     aim: Aim,
     seed: u64,
 ) -> Result<(Expr<EncodedLeaf>, Outcome)> {
-    let options = Options { rotation: method.rotate.then_some(seed), ..Options::default() };
+    let options = Options::of(method, seed);
     Problem::new(weights, shape, metric, options)?.code(method, aim)
 }

@@ -31,6 +31,14 @@ pub struct Options {
     pub damping: f64,
 }
 
+impl Options {
+    /// What `method` asks for, `seed` being that of everything random.
+    #[must_use]
+    pub fn of(method: &Method, seed: u64) -> Self {
+        Self { rotation: method.rotate.then_some(seed), steps: !method.even, ..Self::default() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { rotation: None, steps: true, damping: 0.01 }
