@@ -85,6 +85,10 @@ pub(crate) struct RecipeArgs {
     /// judged on it. Or a file of `benben calibrate`, or both
     #[arg(long, value_name = "FILE")]
     pub(crate) calib: Vec<PathBuf>,
+    /// Code layers one after the other, each by what is stored of those before it while the network runs on the text of
+    /// --calib
+    #[arg(long, requires = "calib")]
+    pub(crate) sequential: bool,
     /// How long to search for a plan, 1 to 9; each step takes longer than the one before
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) effort: u8,
@@ -100,7 +104,8 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "CODEC", conflicts_with = "recipe", value_parser = method)]
     pub(crate) quantizer: Option<Method>,
     /// Another codec for the tensors whose names match, as often as you like; the last match wins.
-    /// CODEC is raw, scalar, trellis, pvq, rvq or ternary; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate, plain
+    /// CODEC is raw, scalar, trellis, pvq, rvq, ternary or lowrank; PARAMS are bpw or mse, and dim, beam, groups, classes, rotate,
+    /// plain, rank (of a product beside the codec, or in its place), metric (svd, fisher or inputs)
     #[arg(long, value_name = "PATTERN=CODEC:PARAMS")]
     pub(crate) set: Vec<String>,
     /// Take everything from a TOML recipe, as `benben plan --write-recipe` writes it

@@ -62,6 +62,34 @@ fn a_size_is_met_and_its_recipe_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_size_is_met_layer_after_layer_too_and_statistics_alone_do_not_do() {
+    let folder = TempDir::new().unwrap();
+    let (at, demo) = (folder.path(), demo());
+    let [calib, other] = texts(at);
+    let (calib, other) = (calib.to_str().unwrap(), other.to_str().unwrap());
+    let asked = ["--size", "500kB", "--calib", calib, "--effort", "1", "--levels", "levels", "--sequential"];
+    run(at, &[&["plan", &demo, "--write-recipe", "r.toml"][..], &asked].concat(), 0);
+    run(at, &[&["pack", &demo, "-o", "a.benben"][..], &asked].concat(), 0);
+    run(at, &["pack", &demo, "-o", "b.benben", "--recipe", "r.toml", "--calib", calib], 0);
+    let a = std::fs::read(at.join("a.benben")).unwrap();
+    assert!(a == std::fs::read(at.join("b.benben")).unwrap(), "the recipe gives another pack");
+    assert!((497_500..=500_000).contains(&a.len()), "{}", a.len());
+    run(
+        at,
+        &["calibrate", &demo, "--data", calib, "--context", "64", "--chunks", "4", "-o", "c.calibration"],
+        0,
+    );
+    let pack = ["pack", &demo, "-o", "c.benben", "--calib", "c.calibration"];
+    assert!(run(at, &[&pack[..], &["--sequential"]].concat(), 2).1.contains("--calib TEXT"));
+    // The statistics are those of the recipe, the text is not.
+    let both = ["plan", &demo, "--write-recipe", "s.toml", "--calib", "c.calibration", "--calib", calib];
+    run(at, &[&both[..], &["--sequential"]].concat(), 0);
+    let again = [&pack[..], &["--recipe", "s.toml"]].concat();
+    assert!(run(at, &again, 2).1.contains("sequential"));
+    assert!(run(at, &[&again[..], &["--calib", other]].concat(), 2).1.contains("other samples"));
+}
+
+#[test]
 fn a_loss_is_met_and_mistakes_are_named() {
     let folder = TempDir::new().unwrap();
     let (at, demo) = (folder.path(), demo());

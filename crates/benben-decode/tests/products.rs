@@ -126,14 +126,97 @@ proptest! {
     }
 }
 
+/// `kind` as the values of a `sparse` node that keeps groups of `group` at `density`.
+fn sparse(
+    kind: &str,
+    number: &mut impl FnMut() -> f32,
+    shape: [u64; 2],
+    group: [u64; 2],
+    density: f32,
+    bits: f64,
+) -> Result<Expr<EncodedLeaf>> {
+    let groups = (shape[0] / group[0]) * (shape[1] / group[1]);
+    let mut mask: Vec<u8> = (0..groups).map(|_| u8::from(number() * 0.5 + 0.5 < density)).collect();
+    mask[groups as usize / 2] = 1;
+    let kept = mask.iter().filter(|&&k| k > 0).count() as u64;
+    let width = group[0] * group[1];
+    let values: Vec<f32> = (0..kept * width).map(|_| number() + number()).collect();
+    let values = encode(kind, &values, &[kept, width], bits)?;
+    Ok(Expr::Sparse {
+        shape: shape.into(),
+        group: group.map(|g| g as u32),
+        mask: Box::new(Expr::Leaf(raw::encode(&mask, Dtype::U8, &[groups])?)),
+        values: Box::new(values),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn sparse_products_are_those_of_the_values(
+        kind in prop::sample::select(&KINDS[..]),
+        (rows, columns) in (1u64..40, 1u64..100),
+        group in (1u64..4, 1u64..5),
+        density in 0.0f32..1.0,
+        vectors in 1usize..35,
+        seed: u64,
+    ) {
+        let mut number = numbers(seed);
+        let group = [group.0, group.1];
+        let shape = [rows * group[0], columns * group[1]];
+        let Ok(expr) = sparse(kind, &mut number, shape, group, density * density, 3.0) else { return Ok(()) };
+        let pack = pack_of(expr, &shape);
+        let tensor = pack.tensor("t").unwrap();
+        let values = tensor.to_f32().unwrap();
+        let x: Vec<f32> = (0..vectors as u64 * shape[1]).map(|_| number()).collect();
+        for form in [Form::Codes, Form::Dense] {
+            let resident = Resident::load(&tensor, form).unwrap();
+            let most = Resident::predicted_bytes(&tensor, form).unwrap();
+            prop_assert!(resident.bytes() <= most, "{} bytes, foreseen {most}", resident.bytes());
+            let found = resident.to_f32();
+            prop_assert!(found.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", kind);
+            check(&resident, &values, &x, vectors);
+        }
+    }
+}
+
+#[test]
+fn codes_take_less_than_values() {
+    let mut number = numbers(3);
+    let (shape, columns) = ([256u64, 256], 256u64);
+    let values: Vec<f32> = (0..shape[0] * columns).map(|_| number() + number()).collect();
+    let dense = 4 * values.len();
+    let held = |expr: Expr<EncodedLeaf>| {
+        let pack = pack_of(expr, &shape);
+        let tensor = pack.tensor("t").unwrap();
+        let [codes, values] = [Form::Codes, Form::Dense].map(|form| Resident::load(&tensor, form).unwrap());
+        assert_eq!(codes.to_f32(), values.to_f32());
+        codes.bytes()
+    };
+    for kind in KINDS {
+        let bytes = held(encode(kind, &values, &shape, 3.0).unwrap_or_else(|e| panic!("{kind}: {e}")));
+        assert!(10 * bytes <= 6 * dense, "{kind}: {bytes} bytes, {dense} as f32");
+        let turned = Expr::Transpose(Box::new(encode(kind, &values, &shape, 3.0).unwrap()));
+        let narrow = ["scalar", "trellis", "pulses", "f16", "bf16"].contains(&kind);
+        assert!(!narrow || 10 * held(turned) <= 6 * dense, "{kind}, transposed");
+        for (group, density, share) in [([1, 1], 0.05, 0.09), ([1, 4], 0.25, 0.24), ([4, 4], 0.5, 0.45)] {
+            let bytes = held(sparse(kind, &mut number, shape, group, density, 3.0).unwrap());
+            assert!((bytes as f64) < share * dense as f64, "{kind}, groups of {group:?}: {bytes} of {dense}");
+        }
+    }
+}
+
 #[test]
 fn threads_do_not_change_a_bit() {
     let mut number = numbers(5);
-    let shapes = [[300u64, 512], [1000, 512], [33, 512]];
+    let shapes = [[300u64, 512], [1000, 512], [33, 512], [300, 512], [200, 512], [300, 512]];
     let packs: Vec<Pack> = shapes
         .iter()
-        .zip(["trellis", "scalar", "f16"])
+        .zip(["trellis", "scalar", "f16", "numbered", "sparse", "fine scalar"])
         .map(|(shape, kind)| {
+            if kind == "sparse" {
+                return pack_of(sparse("scalar", &mut number, *shape, [2, 1], 0.2, 3.0).unwrap(), shape);
+            }
             let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| number()).collect();
             pack_of(encode(kind, &values, shape, 3.0).unwrap(), shape)
         })

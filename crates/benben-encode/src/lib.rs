@@ -16,6 +16,7 @@
 pub mod allocate;
 pub mod calibrate;
 mod coder;
+pub mod lowrank;
 mod method;
 mod order;
 mod pack;

@@ -1,5 +1,6 @@
 //! How one tensor is stored: a codec, its parameters, and what it is to reach.
 
+use crate::lowrank::Norm;
 use benben_codec::{Fit, Target, pvq, raw, rvq, scalar, ternary, trellis};
 use benben_decode::hadamard_rows;
 use benben_format::{Dtype, EncodedLeaf, Error, Expr, Result, in_memory, matrix};
@@ -23,11 +24,14 @@ pub enum Codec {
     Rvq,
     /// Planes of {negative, 0, positive}.
     Ternary,
+    /// A product of two factors, each entropy-coded.
+    Lowrank,
 }
 
 impl Codec {
     /// Every codec.
-    pub const ALL: [Self; 6] = [Self::Raw, Self::Scalar, Self::Trellis, Self::Pvq, Self::Rvq, Self::Ternary];
+    pub const ALL: [Self; 7] =
+        [Self::Raw, Self::Scalar, Self::Trellis, Self::Pvq, Self::Rvq, Self::Ternary, Self::Lowrank];
 
     /// Name in recipes, flags and files.
     pub const fn name(self) -> &'static str {
@@ -38,6 +42,7 @@ impl Codec {
             Self::Pvq => pvq::CODEC,
             Self::Rvq => rvq::CODEC,
             Self::Ternary => ternary::CODEC,
+            Self::Lowrank => "lowrank",
         }
     }
 }
@@ -84,6 +89,13 @@ pub struct Method {
     /// Whether the values alone decide, where there are statistics of the layer too: scalar, trellis.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain: bool,
+    /// Rank of a product that is stored on top, made of what the codec leaves of the matrix; of the matrix itself with
+    /// lowrank. Every codec but raw, for tensors of two dimensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u16>,
+    /// By what the product is the best; none: by all that is known of the layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Norm>,
 }
 
 impl Method {
@@ -99,6 +111,8 @@ impl Method {
             classes: None,
             rotate: false,
             plain: false,
+            rank: None,
+            metric: None,
         }
     }
 
@@ -142,19 +156,28 @@ impl Method {
                 return refuse(format!("{name} must be 1 to {most}, found {value}"));
             }
         }
+        if self.rank == Some(0) {
+            return refuse("rank must be 1 to 65535, found 0".into());
+        }
+        if self.codec == Codec::Lowrank && (self.rank.is_none() || self.rotate) {
+            return refuse("takes a rank, and no rotate".into());
+        }
+        if self.metric.is_some() && self.rank.is_none() {
+            return refuse("metric is that of a product: give a rank too".into());
+        }
         if self.plain && !matches!(self.codec, Codec::Scalar | Codec::Trellis) {
             return refuse("has no parameter plain: its values alone decide anyway".into());
         }
-        if self.codec == Codec::Raw && (self.target().is_some() || self.rotate) {
-            return refuse("is lossless: it takes no bpw, mse or rotate".into());
+        if self.codec == Codec::Raw && (self.target().is_some() || self.rotate || self.rank.is_some()) {
+            return refuse("is lossless: it takes no bpw, mse, rotate or rank".into());
         }
         Ok(())
     }
 
-    /// Codes `values` to reach `target`.
+    /// Codes `values` to reach `target`, without regard to `rank`: that is for [`Coder`](crate::Coder)s.
     ///
     /// # Errors
-    /// InvalidArgument where a value is not finite, or the codec's own.
+    /// InvalidArgument where a value is not finite, or the codec's own; Unsupported for lowrank, which has no codec.
     pub fn encode(
         &self,
         values: &[f32],
@@ -214,6 +237,7 @@ impl Method {
                 };
                 Ok((expr, fit))
             }
+            Codec::Lowrank => Err(Error::unsupported("codec lowrank without its rank")),
         }
     }
 }
@@ -247,7 +271,9 @@ impl fmt::Display for Method {
         put("groups", self.groups.map(|v| v.to_string()))?;
         put("classes", self.classes.map(|v| v.to_string()))?;
         put("rotate", self.rotate.then(|| "true".into()))?;
-        put("plain", self.plain.then(|| "true".into()))
+        put("plain", self.plain.then(|| "true".into()))?;
+        put("rank", self.rank.map(|v| v.to_string()))?;
+        put("metric", self.metric.map(|n| n.name().into()))
     }
 }
 
@@ -281,9 +307,12 @@ impl FromStr for Method {
                 "classes" => method.classes = number(name, value)?,
                 "rotate" => method.rotate = number(name, value)?.unwrap_or(false),
                 "plain" => method.plain = number(name, value)?.unwrap_or(false),
+                "rank" => method.rank = number(name, value)?,
+                "metric" => method.metric = Some(value.parse()?),
                 other => {
-                    return Err(Error::invalid(format!("unknown parameter {other:?} in {s:?}"))
-                        .with_hint("known: bpw, mse, dim, beam, groups, classes, rotate, plain"));
+                    return Err(Error::invalid(format!("unknown parameter {other:?} in {s:?}")).with_hint(
+                        "known: bpw, mse, dim, beam, groups, classes, rotate, plain, rank, metric",
+                    ));
                 }
             }
         }
@@ -305,6 +334,8 @@ mod tests {
             "pvq:mse=1e-3,dim=16",
             "rvq:bpw=2,beam=4,groups=2,rotate=true",
             "scalar:bpw=2,plain=true",
+            "trellis:bpw=3,rank=8",
+            "lowrank:bpw=2,rank=128,metric=inputs",
         ] {
             assert_eq!(text.parse::<Method>().unwrap().to_string(), text);
         }
@@ -322,6 +353,12 @@ mod tests {
             ("raw:3", "lossless"),
             ("scalar:bpw=3,mse=0.1", "not both"),
             ("scalar:colour=red", "unknown parameter"),
+            ("lowrank:bpw=2", "takes a rank"),
+            ("scalar:rank=0", "rank must be"),
+            ("scalar:rank=65536", "not a fitting number"),
+            ("scalar:metric=svd", "give a rank"),
+            ("scalar:rank=2,metric=colour", "unknown metric"),
+            ("raw:rank=2", "lossless"),
             ("scalar:bpw=", "not a fitting number"),
         ] {
             let e = text.parse::<Method>().unwrap_err().to_string();

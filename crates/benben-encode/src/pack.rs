@@ -1,6 +1,7 @@
 //! The pass over a model: reads a tensor, rewrites it as an expression, writes it, forgets it.
 
 use crate::coder::{Coder, DataFree, Task};
+use crate::lowrank::has_rank;
 use crate::method::Method;
 use crate::plan::{DIRECTORY_ENTRY, Plan, Treatment, file_leaf, out_of_reach};
 use crate::quantize::has_feedback;
@@ -49,6 +50,18 @@ pub fn pack_with(
     observer: &mut Observer<'_>,
 ) -> Result<PackReport> {
     same_calibration(plan.recipe.calibration.as_deref(), coder.calibration().as_deref())?;
+    same_samples(plan.recipe.sequential.as_deref(), coder.sequential().as_deref())?;
+    write_pack(model, plan, coder, out, observer)
+}
+
+/// The pack itself; where a plan is sequential, with tensors that need not be: they take as many bytes.
+pub(crate) fn write_pack(
+    model: &dyn ModelSource,
+    plan: &Plan,
+    coder: &dyn Coder,
+    out: impl Write + Seek,
+    observer: &mut Observer<'_>,
+) -> Result<PackReport> {
     let mut writer = Writer::new(out, GENERATOR, front_index(plan))?;
     model.metadata().iter().for_each(|(key, value)| writer.metadata(key, value));
     // What follows the packing notes itself.
@@ -191,6 +204,9 @@ impl<W: Write + Seek> Packer<'_, W> {
                 let rank = shape.len();
                 Some(format!("coded from its values alone: {codec} has no feedback in {rank} dimensions"))
             }
+            _ if method.rank.is_some() && !has_rank(shape) => {
+                Some(format!("without a product of low rank: {} dimensions are no matrix", shape.len()))
+            }
             Target::RelativeMse(y) if coded.loss > y * 1.01 => {
                 Some(format!("asked for relative error {y:.1e}, reached {:.1e}", coded.loss))
             }
@@ -220,6 +236,22 @@ fn same_calibration(recipe: Option<&str>, coder: Option<&str>) -> Result<()> {
         .with_hint("give --calib with the same text or file, and the same --seed")),
         (None, Some(_)) => Err(Error::invalid("the recipe was made without calibration, one is given")
             .with_hint("leave out --calib, or make a recipe with it by `benben plan`")),
+        _ => Ok(()),
+    }
+}
+
+/// The same of the samples of the sequential mode.
+pub(crate) fn same_samples(recipe: Option<&str>, coder: Option<&str>) -> Result<()> {
+    match (recipe, coder) {
+        (Some(_), None) => {
+            Err(Error::invalid("the recipe is sequential: the network must run on the text that it names")
+                .with_hint("give --calib with that text; a file of statistics alone does not do"))
+        }
+        (None, Some(_)) => Err(Error::invalid("the recipe is not sequential, the coder is")),
+        (Some(recipe), Some(coder)) if recipe != coder => {
+            Err(Error::invalid("the recipe was made on other samples than those given")
+                .with_hint("give --calib with the same text, and the same --seed"))
+        }
         _ => Ok(()),
     }
 }

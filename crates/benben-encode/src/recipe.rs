@@ -59,6 +59,10 @@ pub struct Recipe {
     /// alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
+    /// Name of the samples that the network runs on while its tensors are coded one after the other, each by what is stored
+    /// of those before it; none: each is coded for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequential: Option<String>,
     /// Tensors of floats with at least this many elements and two dimensions are quantized; others are stored
     /// losslessly unless a rule names them.
     #[serde(default = "usual_least")]
@@ -112,6 +116,7 @@ impl Recipe {
             bits_per_weight: None,
             seed: 0,
             calibration: None,
+            sequential: None,
             least_elements: usual_least(),
             default,
             rules: Vec::new(),

@@ -14,6 +14,8 @@ use std::ops::ControlFlow;
 struct Made {
     tensors: Vec<TensorInfo>,
     metadata: BTreeMap<String, String>,
+    /// Whether matrices of layers have two large components.
+    products: bool,
 }
 
 impl Made {
@@ -30,7 +32,7 @@ impl Made {
             tensors.push(tensor(&format!("layers.{i}.a[x]"), &[128, 96]));
             tensors.push(tensor(&format!("layers.{i}.norm"), &[96]));
         }
-        Self { tensors, metadata: BTreeMap::new() }
+        Self { tensors, metadata: BTreeMap::new(), products: false }
     }
 }
 
@@ -52,7 +54,13 @@ impl ModelSource for Made {
         };
         let count: u64 = self.tensors[index].shape.iter().product();
         let gauss = |_| (-2.0 * uniform().ln()).sqrt() * (std::f32::consts::TAU * uniform()).cos();
-        let values: Vec<f32> = (0..count).map(gauss).collect();
+        let mut values: Vec<f32> = (0..count).map(gauss).collect();
+        if self.products && self.tensors[index].name.contains(".a[") {
+            let wave = |k: usize, i: usize| ((k + 1) as f32 * (0.37 * i as f32 + 1.0)).sin();
+            for (p, x) in values.iter_mut().enumerate() {
+                *x += (0..2).map(|k| 4.0 * wave(k, p / 96) * wave(k + 2, p % 96)).sum::<f32>();
+            }
+        }
         Ok(Cow::Owned(Dtype::F32.from_f32(&values)?))
     }
 
@@ -240,4 +248,31 @@ fn goals_out_of_reach_are_refused_and_work_can_be_stopped() {
     assert!(run(Goal::Loss(0.1), &mut ignore).hint().unwrap().contains("--calib"));
     let stopped = run(Goal::Bytes(50_000), &mut |_| ControlFlow::Break(()));
     assert_eq!(stopped.kind(), ErrorKind::Interrupted);
+}
+
+#[test]
+fn products_are_planned_where_they_pay() {
+    let (model, folder) = (Made { products: true, ..Made::new() }, tempfile::tempdir().unwrap());
+    let levels = Levels::open(folder.path(), &DataFree).unwrap();
+    let mut losses = Vec::new();
+    for effort in [4, 5] {
+        let effort = Effort { generations: 0, ..Effort::new(effort) };
+        let found =
+            allocate(&model, &recipe(), Goal::Bytes(30_000), &effort, &levels, None, &mut ignore).unwrap();
+        let ranked: Vec<_> = found.plan.tensors.iter().filter(|t| t.method.contains("rank=")).collect();
+        if effort.ranks.is_empty() {
+            assert!(ranked.is_empty(), "{ranked:?}");
+        } else {
+            assert!(
+                !ranked.is_empty() && ranked.iter().all(|t| t.name.ends_with("a[x]")),
+                "{:?}",
+                found.plan.tensors
+            );
+        }
+        assert_eq!(packed(&model, &found.recipe).len() as u64, found.bytes);
+        losses.push(
+            found.plan.tensors.iter().map(|t| t.elements as f64 * t.predicted_relative_mse).sum::<f64>(),
+        );
+    }
+    assert!(losses[1] < losses[0], "{losses:?}");
 }

@@ -42,7 +42,7 @@ pub use benben_encode::{
     Codec, Coded, Coder, DataFree, GENERATOR, Method, PRESETS, PackReport, Plan, Planned, Preset, Recipe,
     Recovery, Rule, Task, TensorReport, Treatment, pack, pack_with,
 };
-pub use benben_encode::{allocate, calibrate, quantize};
+pub use benben_encode::{allocate, calibrate, lowrank, quantize};
 pub use benben_format::open as open_bytes;
 pub use benben_format::{
     AtomicFile, Dtype, Error, ErrorKind, Limits, Observer, Progress, ReadAt, Result, Source, hex, ignore,

@@ -1,10 +1,10 @@
 //! `benben pack`
 
-use super::planning::{Found, step, with_plan};
+use super::planning::{Coding, Found, step, with_plan};
 use crate::args::{Global, Pack};
 use crate::draw::{self, Align, Bar, Table, say};
 use crate::exit::Exit;
-use benben::{Coder, Error, ModelSource, PackReport, Plan, Result, open_model};
+use benben::{Error, ModelSource, PackReport, Plan, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -19,9 +19,9 @@ fn packed(
     args: &Pack,
     global: &Global,
     model: &dyn ModelSource,
-    Found { plan, coder, search: found, tuning }: &Found<'_>,
+    Found { plan, coding, search: found, tuning }: &Found<'_>,
 ) -> Result<Exit> {
-    let (coder, found) = (*coder, *found);
+    let found = *found;
     if args.dry_run {
         super::plan::show(plan, found, global)?;
         return Ok(Exit::Ok);
@@ -37,11 +37,13 @@ fn packed(
             return Err(Error::invalid("a recovery reads the pack again: it needs a file")
                 .with_hint("give -o FILE, or --recover 0"));
         }
-        return to_stdout(model, plan, coder, global);
+        return to_stdout(model, plan, *coding, global);
     }
     keep_the_source(&args.source, &output)?;
     let mut file = benben::AtomicFile::create(&output, args.force)?;
     let started = Instant::now();
+    let sequential = coding.settle(model, plan, global)?;
+    let coder = sequential.as_ref().map_or(coding.coder, |s| s);
     let bar = Bar::new("packing", global);
     let report = benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     drop(bar);
@@ -71,7 +73,7 @@ fn keep_the_source(source: &Path, output: &Path) -> Result<()> {
         .with_hint("give another name with -o"))
 }
 
-fn to_stdout(model: &dyn ModelSource, plan: &Plan, coder: &dyn Coder, global: &Global) -> Result<Exit> {
+fn to_stdout(model: &dyn ModelSource, plan: &Plan, coding: Coding<'_>, global: &Global) -> Result<Exit> {
     if std::io::stdout().is_terminal() {
         return Err(Error::invalid("a pack is binary: it is not written to a terminal")
             .with_hint("redirect stdout, or give -o FILE"));
@@ -80,6 +82,8 @@ fn to_stdout(model: &dyn ModelSource, plan: &Plan, coder: &dyn Coder, global: &G
         return Err(Error::invalid("the pack and --json cannot both go to stdout").with_hint("give -o FILE"));
     }
     let mut file = tempfile::tempfile()?;
+    let sequential = coding.settle(model, plan, global)?;
+    let coder = sequential.as_ref().map_or(coding.coder, |s| s);
     let bar = Bar::new("packing", global);
     benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     file.rewind()?;

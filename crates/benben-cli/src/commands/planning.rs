@@ -7,7 +7,7 @@ use crate::exit;
 use benben::allocate::{Allocation, Effort, Goal, Levels, NetworkTrial, Trial, allocate};
 use benben::calibrate::{About, Calibration, write};
 use benben::llm::{Model, Sample, samples};
-use benben::quantize::Calibrated;
+use benben::quantize::{Calibrated, Sequential};
 use benben::{AtomicFile, Coder, DataFree, Error, ModelSource, Plan, Progress, Recipe, Recovery, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -30,6 +30,38 @@ pub(crate) const RECOVERY_STEPS: u32 = 40;
 /// Bytes that tuning adds for each row and column of a matrix, at most: factors leave their coarse grid.
 const RECOVERY_BYTES: f64 = 0.4;
 
+/// What tensors are coded with.
+#[derive(Clone, Copy)]
+pub(crate) struct Coding<'a> {
+    /// Each tensor for itself.
+    pub(crate) coder: &'a dyn Coder,
+    data: &'a Data,
+}
+
+impl<'a> Coding<'a> {
+    /// The coder of the tensors of `plan`, which is the model's: where the plan is sequential, linear layers are coded
+    /// now.
+    pub(crate) fn settle(
+        &self,
+        model: &dyn ModelSource,
+        plan: &Plan,
+        global: &Global,
+    ) -> Result<Option<Sequential<'a>>> {
+        let (Some(_), Some((network, _)), Some(calibration)) =
+            (&plan.recipe.sequential, &self.data.text, &self.data.calibration)
+        else {
+            return Ok(None);
+        };
+        let samples = self.data.samples(plan.recipe.seed)?;
+        let bar = Bar::new("coding", global);
+        let (mut blocks, weights) = (network.blocks()?, network.weights());
+        let calibrated = Calibrated(calibration);
+        let mut observer = |p: Progress<'_>| step(&bar, p);
+        let (rest, network) = (self.coder, &mut blocks);
+        Sequential::new(model, plan, &calibrated, rest, network, &*weights, &samples, &mut observer).map(Some)
+    }
+}
+
 /// What to do with a plan.
 pub(crate) type Then<'a, T> = dyn FnMut(Found<'_>) -> Result<T> + 'a;
 
@@ -37,7 +69,7 @@ pub(crate) type Then<'a, T> = dyn FnMut(Found<'_>) -> Result<T> + 'a;
 pub(crate) struct Found<'a> {
     pub(crate) plan: &'a Plan,
     /// What its tensors are coded with.
-    pub(crate) coder: &'a dyn Coder,
+    pub(crate) coding: Coding<'a>,
     /// How it was found, if it was searched for.
     pub(crate) search: Option<&'a Allocation>,
     /// The model and the text that the finished pack is tuned with, if it is.
@@ -68,6 +100,9 @@ pub(crate) fn with_plan<T>(
     if args.recipe.is_none() {
         recipe.calibration = coder.calibration();
     }
+    if args.sequential {
+        recipe.sequential = Some(Sequential::name(&data.samples(recipe.seed)?));
+    }
     data.recoveries(args, &mut recipe.recovery)?;
     let tuning = data.text.as_ref().map(|(model, text)| (model, text.as_str()));
     let tuning = tuning.filter(|_| !recipe.recovery.is_empty());
@@ -75,7 +110,7 @@ pub(crate) fn with_plan<T>(
         let plan = Plan::new(model, &recipe)?;
         let levels = args.levels.as_ref().map(|_| Levels::open(folder, coder)).transpose()?;
         let coder = levels.as_ref().map_or(coder, |levels| levels);
-        return then(Found { plan: &plan, coder, search: None, tuning });
+        return then(Found { plan: &plan, coding: Coding { coder, data: &data }, search: None, tuning });
     };
     let levels = Levels::open(folder, coder)?;
     let effort = Effort::new(args.effort);
@@ -97,7 +132,7 @@ pub(crate) fn with_plan<T>(
         }
     };
     drop(bar);
-    then(Found { plan: &found.plan, coder: &levels, search: Some(&found), tuning })
+    then(Found { plan: &found.plan, coding: Coding { coder: &levels, data: &data }, search: Some(&found), tuning })
 }
 
 /// Chunks of `context` tokens, as calibration cuts them.
@@ -131,6 +166,17 @@ struct Data {
 }
 
 impl Data {
+    /// What the network is run on for statistics.
+    fn samples(&self, seed: u64) -> Result<Vec<Sample>> {
+        let Some((network, text)) = &self.text else {
+            return Err(Error::invalid("--sequential runs the network, and statistics alone are no text")
+                .with_hint("give --calib TEXT, with or without a file of `benben calibrate`"));
+        };
+        let tokens = network.tokenizer()?.encode(text, false)?;
+        let context = STATISTICS_CONTEXT.min(network.config().context);
+        samples(&tokens, context, Some(STATISTICS_CHUNKS), Some(seed))
+    }
+
     fn open(path: &Path, args: &RecipeArgs, recipe: &Recipe, folder: &Path, global: &Global) -> Result<Self> {
         let (mut calibration, mut text) = (None, None);
         for file in &args.calib {

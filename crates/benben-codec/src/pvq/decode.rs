@@ -29,7 +29,7 @@ pub fn decode(source: &dyn LeafSource, elements: Range<u64>, out: &mut [f32]) ->
     match form {
         Form::Numbered => {
             let reader = Reader::open(source, dim)?;
-            if out.is_empty() { Ok(()) } else { reader.decode(elements, out) }
+            if out.is_empty() { Ok(()) } else { reader.decode(elements, out, &mut []) }
         }
         Form::Pulses => pulse_decode::decode(source, dim, elements, out, PulseSide::values),
     }
@@ -44,6 +44,47 @@ pub(crate) fn integers(source: &dyn LeafSource, elements: Range<u64>, out: &mut 
         Form::Pulses => pulse_decode::decode(source, dim, elements, out, places),
         Form::Numbered => Err(Error::invalid("numbered points of pvq have no step in common")),
     }
+}
+
+/// Values of a group of a numbered leaf, from the index alone; none in the form of pulses.
+///
+/// # Errors
+/// Corruption where the parameters are out of range.
+pub fn numbered(spec: &LeafSpec) -> Result<Option<usize>> {
+    let (dim, form) = params(spec)?;
+    Ok((form == Form::Numbered).then_some(dim))
+}
+
+/// Groups `groups` of a numbered leaf: their integers, as f32, into `points`, and what each is multiplied with into
+/// `gains`. A value is `gain * integer`, rounded once: the bits that [`decode`] gives. The last group of the leaf may be
+/// cut.
+///
+/// # Errors
+/// As [`decode`]; InvalidArgument for the form of pulses.
+pub fn points(
+    source: &dyn LeafSource,
+    groups: Range<u64>,
+    points: &mut [f32],
+    gains: &mut [f32],
+) -> Result<()> {
+    let spec = source.spec();
+    let (dim, form) = params(spec)?;
+    if form != Form::Numbered {
+        return Err(Error::invalid("pulses of pvq have no gains"));
+    }
+    let all = spec.elements()?;
+    let at = |group: u64| group.saturating_mul(dim as u64).min(all);
+    let elements = at(groups.start)..at(groups.end);
+    crate::check_range(spec, &elements, points.len())?;
+    if points.len().div_ceil(dim) != gains.len() {
+        return Err(Error::invalid(format!(
+            "{} gains for groups {groups:?}, {} points",
+            gains.len(),
+            points.len()
+        )));
+    }
+    let reader = Reader::open(source, dim)?;
+    if points.is_empty() { Ok(()) } else { reader.decode(elements, points, gains) }
 }
 
 /// From pulses to values; none in the numbered form.
@@ -129,7 +170,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn decode(&self, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+    /// Values of `elements`, or where there is room for the gains of their groups, these and integers.
+    fn decode(&self, elements: Range<u64>, out: &mut [f32], gains: &mut [f32]) -> Result<()> {
         let dim = self.dim as u64;
         // Groups asked for, and the chunks that hold them: heads are decoded by whole chunks, and tails are found by
         // walking theirs.
@@ -153,13 +195,16 @@ impl<'a> Reader<'a> {
 
         // One piece of `out` for each chunk.
         let mut pieces = Vec::with_capacity(starts.len());
-        let mut rest = out;
+        let (mut rest, mut rest_gains) = (out, gains);
         let mut chunk = first;
         for &start in &starts {
             let groups = chunk.max(wanted.start)..(chunk + self.chunk_groups).min(wanted.end);
             let span = (groups.start * dim).max(elements.start)..(groups.end * dim).min(elements.end);
             let (piece, others) = rest.split_at_mut((span.end - span.start) as usize);
             rest = others;
+            let count = rest_gains.len().min((groups.end - groups.start) as usize);
+            let (gains, others) = rest_gains.split_at_mut(count);
+            rest_gains = others;
             let codes = |g: Range<u64>| (g.start - first) as usize..(g.end - first) as usize;
             let (walked, coded) = (codes(chunk..groups.start), codes(groups.clone()));
             pieces.push(Piece {
@@ -170,6 +215,7 @@ impl<'a> Reader<'a> {
                 start,
                 skip: (span.start - groups.start * dim) as usize,
                 out: piece,
+                gains,
             });
             chunk += self.chunk_groups;
         }
@@ -231,17 +277,19 @@ impl<'a> Reader<'a> {
         let head = (BLOCK * self.dim - piece.skip).min(piece.out.len());
         let (head, tail) = piece.out.split_at_mut(head);
         let outs = std::iter::once(head).chain(tail.chunks_mut(BLOCK * self.dim));
+        let mut gains = piece.gains.chunks_mut(BLOCK);
         let work: Vec<_> = outs
             .zip(&blocks)
             .enumerate()
-            .map(|(i, (out, &bit))| (i, out, TailReader::new(&words, bit)))
+            .map(|(i, (out, &bit))| (i, out, gains.next().unwrap_or_default(), TailReader::new(&words, bit)))
             .collect();
-        in_order(work.into_par_iter().map(|(i, out, reader)| {
+        in_order(work.into_par_iter().map(|(i, out, gains, reader)| {
             let span = i * BLOCK..((i + 1) * BLOCK).min(piece.classes.len());
             let skip = if i == 0 { piece.skip } else { 0 };
             let codes =
                 piece.classes[span.clone()].iter().zip(&piece.symbols[span.clone()]).zip(&piece.heads[span]);
-            self.block(codes.map(|((&class, &symbol), &head)| (class, symbol, head)), reader, skip, out)
+            let codes = codes.map(|((&class, &symbol), &head)| (class, symbol, head));
+            self.block(codes, reader, skip, out, gains)
         }))
     }
 
@@ -253,6 +301,7 @@ impl<'a> Reader<'a> {
         mut reader: TailReader<'_>,
         skip: usize,
         out: &mut [f32],
+        gains: &mut [f32],
     ) -> Result<()> {
         let grid = &self.side.grid;
         let pulses: Vec<usize> =
@@ -262,6 +311,7 @@ impl<'a> Reader<'a> {
         let mut point = [0i16; MAX_DIM];
         let mut values = [0f32; MAX_DIM];
         let mut skip = skip;
+        let mut gains = gains.iter_mut();
         for (class, symbol, head) in codes {
             let level = level(symbol, reader.take(extra_bits(symbol))? as u32);
             let width = self.tails[usize::from(class)];
@@ -274,7 +324,10 @@ impl<'a> Reader<'a> {
             }
             let index = if head > 0 { head << width | tail } else { tail };
             self.pyramid.point(index, pulses[usize::from(class)], &mut point[..self.dim])?;
-            if class == 0 {
+            if let Some(gain) = gains.next() {
+                *gain = if class == 0 { 0.0 } else { gain_of::<MAX_DIM>(&point, level, grid.step) };
+                own.iter_mut().zip(&point[skip..]).for_each(|(o, &p)| *o = f32::from(p));
+            } else if class == 0 {
                 own.fill(0.0);
             } else if self.dim <= HALF {
                 scaled::<HALF>(&point, level, grid.step, &mut values);
@@ -300,12 +353,18 @@ const HALF: usize = MAX_DIM / 2;
 /// Values of the first `N` integers of `point`, those past them being 0.
 #[inline]
 fn scaled<const N: usize>(point: &[i16; MAX_DIM], level: u32, step: f32, values: &mut [f32; MAX_DIM]) {
-    // 32 squares of 2^24 stay below 2^31.
-    let squares: i32 = point[..N].iter().map(|&p| i32::from(p) * i32::from(p)).sum();
-    let scale = scale(level, step, squares as u32);
+    let scale = gain_of::<N>(point, level, step);
     for (v, &p) in values[..N].iter_mut().zip(&point[..N]) {
         *v = scale * f32::from(p);
     }
+}
+
+/// What the first `N` integers of `point`, those past them being 0, are multiplied with.
+#[inline]
+fn gain_of<const N: usize>(point: &[i16; MAX_DIM], level: u32, step: f32) -> f32 {
+    // 32 squares of 2^24 stay below 2^31.
+    let squares: i32 = point[..N].iter().map(|&p| i32::from(p) * i32::from(p)).sum();
+    scale(level, step, squares as u32)
 }
 
 /// The error of the first piece that has one, whichever thread was first.
@@ -326,4 +385,6 @@ struct Piece<'a> {
     /// Values of the first group before the range.
     skip: usize,
     out: &'a mut [f32],
+    /// Of each group, or none.
+    gains: &'a mut [f32],
 }

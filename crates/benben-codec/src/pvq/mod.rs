@@ -59,7 +59,7 @@ mod side;
 mod tables;
 mod tail;
 
-pub use decode::decode;
+pub use decode::{decode, numbered, points};
 pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;
 

@@ -15,12 +15,15 @@ mod portable;
 mod run;
 #[cfg(test)]
 mod tests;
+mod turned;
 
 pub(crate) use packing::LANES;
 use packing::{Packing, View, by_count, by_packing, lead, table, unit};
 pub(crate) use panels::{MAX_COLUMNS, Panels, most_bytes};
 use portable::Lanes;
+pub(crate) use portable::half_to_f32;
 pub(crate) use run::{Job, run};
+pub(crate) use turned::Turned;
 
 /// A way to multiply that this machine may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,8 +52,9 @@ pub(crate) const REGULAR: u8 = 9;
 /// Integers from here on, of either sign, are far.
 pub(crate) const FAR: i32 = 32;
 
-/// Packings of integers, narrow ones first.
-pub(crate) const INTEGERS: [Packing; 7] = [
+/// All packings.
+pub(crate) const ALL: [Packing; 11] = [
+    Packing::Trits,
     Packing::Bits2,
     Packing::Bits3,
     Packing::Bits4,
@@ -61,7 +62,16 @@ pub(crate) const INTEGERS: [Packing; 7] = [
     Packing::Bits6,
     Packing::Bits8,
     Packing::Bits10,
+    Packing::Half,
+    Packing::Brain,
+    Packing::Full,
 ];
+
+/// Packings of integers, narrow ones first.
+pub(crate) const INTEGERS: [Packing; 7] = {
+    let [_, a, b, c, d, e, f, g, ..] = ALL;
+    [a, b, c, d, e, f, g]
+};
 
 /// Bits of a code of packing `P`; 0 for floats.
 pub(crate) const fn bits(packing: u8) -> usize {

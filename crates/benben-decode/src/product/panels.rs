@@ -6,6 +6,7 @@ use super::packing::{
     FAR, INTEGERS, LANES, Line, Packing, View, by_packing, lead, table, tables, unit, unit_lines,
 };
 use super::portable::{self, Lanes};
+use super::turned::Turned;
 use benben_codec::lattice::Lattice;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -132,9 +133,27 @@ impl Panels {
                 let at = (at - start) as usize;
                 Outlier::new(at % columns, at / columns, value)
             });
-            pack_integers(rows, columns, lattice, own.collect())
+            #[allow(clippy::cast_possible_truncation, reason = "integers of a lattice fit ten bits")]
+            pack_integers(transpose(rows, columns, |q| q as i32), lattice, own.collect())
         };
         self.push(integers.len().div_ceil(size), group);
+    }
+
+    /// Appends all groups, of integers that lie column after column. `exceptions` count elements of the matrix by row.
+    pub(crate) fn push_turned(&mut self, integers: &Turned, lattice: &Lattice, exceptions: &[(u64, f32)]) {
+        let columns = self.columns;
+        let size = (LANES * columns) as u64;
+        self.push(self.rows.div_ceil(LANES), |i| {
+            let start = i as u64 * size;
+            let from = exceptions.partition_point(|e| e.0 < start);
+            let to = exceptions.partition_point(|e| e.0 < start + size);
+            let own = exceptions[from..to].iter().map(|&(at, value)| {
+                #[allow(clippy::cast_possible_truncation, reason = "an element of these rows")]
+                let at = (at - start) as usize;
+                Outlier::new(at % columns, at / columns, value)
+            });
+            pack_integers(integers.group(i), lattice, own.collect())
+        });
     }
 
     /// Appends whole groups of f32 rows.
@@ -288,45 +307,22 @@ fn transpose<T: Copy, U: Copy + Default>(rows: &[T], columns: usize, of: impl Fn
     out
 }
 
-/// One group in the packing that costs least.
-fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Vec<Outlier>) -> Packed {
-    #[allow(clippy::cast_possible_truncation, reason = "integers of a lattice fit ten bits")]
-    let mut integers = transpose(rows, columns, |q| q as i32);
-    let mut outliers = exceptions;
+/// One group in the packing that costs least: 16 rows of each column, and what `outliers` have in their place.
+fn pack_integers(mut integers: Vec<[i32; LANES]>, lattice: &Lattice, mut outliers: Vec<Outlier>) -> Packed {
+    let columns = integers.len();
     for outlier in &outliers {
         integers[outlier.column()][outlier.lane()] = 0;
     }
-    let mut beyond = [[0u32; LANES]; INTEGERS.len()];
-    for (beyond, packing) in beyond.iter_mut().zip(INTEGERS) {
-        let (lowest, highest) = packing.reach().into_inner();
-        // One comparison, and counts that nobody else sees: all lanes at once.
-        let span = highest.abs_diff(lowest);
-        let mut count = [0u32; LANES];
-        for line in &integers {
-            let far = line.map(|q| u32::from(q.wrapping_sub(lowest).cast_unsigned() > span));
-            count.iter_mut().zip(far).for_each(|(count, far)| *count += far);
+    let packing = cheapest(&integers, lattice, outliers.len());
+    let reach = packing.reach();
+    for (column, line) in integers.iter_mut().enumerate() {
+        if line.iter().all(|q| reach.contains(q)) {
+            continue;
         }
-        *beyond = count;
-    }
-    let cost = |(i, packing): (usize, Packing)| {
-        let beyond = beyond[i].iter().sum::<u32>() as usize;
-        let all = outliers.len() + beyond;
-        let lines = packing.lines(columns) + outliers::lines(all);
-        (lines * size_of::<Line>() + all * OUTLIER_COST, beyond, packing)
-    };
-    let allowed =
-        INTEGERS.into_iter().enumerate().filter(|(_, p)| lattice.lowest < -128 || *p != Packing::Bits10);
-    let best = allowed.map(cost).min_by_key(|&(cost, beyond, _)| (cost, beyond));
-    let (_, beyond, packing) = best.unwrap_or((0, 0, Packing::Bits8));
-    if beyond > 0 {
-        outliers.reserve_exact(beyond);
-        let reach = packing.reach();
-        for (column, line) in integers.iter_mut().enumerate() {
-            for (lane, q) in line.iter_mut().enumerate() {
-                if !reach.contains(q) {
-                    outliers.push(Outlier::new(column, lane, lattice.value(*q)));
-                    *q = 0;
-                }
+        for (lane, q) in line.iter_mut().enumerate() {
+            if !reach.contains(q) {
+                outliers.push(Outlier::new(column, lane, lattice.value(*q)));
+                *q = 0;
             }
         }
     }
@@ -339,4 +335,32 @@ fn pack_integers(rows: &[f32], columns: usize, lattice: &Lattice, exceptions: Ve
     }));
     outliers::append(outliers, &mut lines);
     Packed { packing, lines, outliers: count }
+}
+
+/// The packing in which `integers` and the outliers that it makes, besides `given`, take the least.
+fn cheapest(integers: &[[i32; LANES]], lattice: &Lattice, given: usize) -> Packing {
+    let mut best = (usize::MAX, usize::MAX, Packing::Bits8);
+    let widest = |p: &Packing| lattice.lowest < -128 || *p != Packing::Bits10;
+    for packing in INTEGERS.into_iter().rev().filter(widest) {
+        let (lowest, highest) = packing.reach().into_inner();
+        // One comparison, and counts that nobody else sees: all lanes at once.
+        let span = highest.abs_diff(lowest);
+        let mut count = [0u32; LANES];
+        for line in integers {
+            let far = line.map(|q| u32::from(q.wrapping_sub(lowest).cast_unsigned() > span));
+            count.iter_mut().zip(far).for_each(|(count, far)| *count += far);
+        }
+        let beyond = count.iter().sum::<u32>() as usize;
+        let all = given + beyond;
+        let outliers = outliers::lines(all) * size_of::<Line>() + all * OUTLIER_COST;
+        let cost = packing.lines(integers.len()) * size_of::<Line>() + outliers;
+        // Of equals the narrowest, which comes last.
+        if (cost, beyond) <= (best.0, best.1) {
+            best = (cost, beyond, packing);
+        } else if outliers >= best.0 {
+            // Narrower ones have more of them.
+            break;
+        }
+    }
+    best.2
 }

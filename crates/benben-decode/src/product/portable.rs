@@ -43,7 +43,7 @@ fn column<const P: u8>(lines: &[Line], i: usize, levels: &[Line], values: &[f32]
 
 /// Value of an f16, exact.
 #[inline(always)]
-fn half_to_f32(half: u16) -> f32 {
+pub(crate) fn half_to_f32(half: u16) -> f32 {
     let (sign, magnitude) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
     if magnitude >= 0x7c00 {
         return f32::from_bits(sign | 0x7f80_0000 | (magnitude << 13));

@@ -2,24 +2,10 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
-use super::packing::{INTEGERS, LANES, Line, Packing, View, lead, tables, unit};
+use super::packing::{ALL, INTEGERS, LANES, Line, Packing, View, lead, tables, unit};
 use super::{Job, Kernel, Panels, run};
 use benben_codec::lattice::Lattice;
 use proptest::prelude::*;
-
-const ALL: [Packing; 11] = [
-    Packing::Trits,
-    Packing::Bits2,
-    Packing::Bits3,
-    Packing::Bits4,
-    Packing::Bits5,
-    Packing::Bits6,
-    Packing::Bits8,
-    Packing::Bits10,
-    Packing::Half,
-    Packing::Brain,
-    Packing::Full,
-];
 
 fn numbers(mut state: u64) -> impl FnMut() -> u32 {
     move || {

@@ -3,6 +3,8 @@
 //! A product computes each codeword times each part of the activations once, then looks up and adds: `1 / dim`
 //! additions for each weight and stage. Many vectors at once take values in place of that.
 
+use super::fine::by_rows;
+use super::node::Input;
 use crate::product::{Kernel, LANES};
 use benben_codec::rvq::Part;
 use rayon::prelude::*;
@@ -34,11 +36,13 @@ pub(super) struct Codebooks {
     rows: usize,
     columns: usize,
     dim: usize,
+    /// Whether vectors cross rows; then there is one group.
+    crossing: bool,
     stages: Vec<Stage>,
 }
 
 impl Codebooks {
-    /// The matrix of `parts`, whose vectors do not cross rows; `single` where there is one group.
+    /// The matrix of `parts`, `single` where there is one group: otherwise vectors do not cross rows.
     pub(super) fn new(rows: usize, columns: usize, dim: usize, parts: Vec<Part>, single: bool) -> Self {
         let stage = |part: Part| {
             let (first, count) = match usize::try_from(part.positions.start) {
@@ -49,7 +53,8 @@ impl Codebooks {
             let words = (0..dim).flat_map(|i| part.words.iter().skip(i).step_by(dim)).copied().collect();
             Stage { first, count, size, words, codes: part.codes }
         };
-        Self { rows, columns, dim, stages: parts.into_iter().map(stage).collect() }
+        let crossing = !columns.is_multiple_of(dim);
+        Self { rows, columns, dim, crossing, stages: parts.into_iter().map(stage).collect() }
     }
 
     pub(super) fn shape(&self) -> [usize; 2] {
@@ -62,7 +67,7 @@ impl Codebooks {
 
     /// Most bytes of a matrix of so many groups and stages: a byte for each vector and stage, 256 codewords each.
     pub(super) fn most_bytes(rows: usize, columns: usize, dim: usize, groups: u16, stages: u8) -> usize {
-        let codes = rows.saturating_mul(columns / dim.max(1)).saturating_mul(stages.into());
+        let codes = rows.saturating_mul(columns).div_ceil(dim.max(1)).saturating_mul(stages.into());
         let books = usize::from(groups) * usize::from(stages) * (256 * dim * size_of::<f32>());
         codes.saturating_add(books)
     }
@@ -70,6 +75,9 @@ impl Codebooks {
     /// Row `row`: codewords are added in the order of their stages.
     pub(super) fn row(&self, row: usize, out: &mut [f32]) {
         out.fill(0.0);
+        if self.crossing {
+            return self.crossing_row(row, out);
+        }
         let mut written = vec![false; self.columns / self.dim];
         for stage in &self.stages {
             let codes = &stage.codes[row * stage.count..][..stage.count];
@@ -85,8 +93,30 @@ impl Codebooks {
         }
     }
 
-    /// Products with `vectors` rows of `x`, `stride` apart.
-    pub(super) fn multiply(&self, kernel: Kernel, x: &[f32], stride: usize, vectors: usize, out: &mut [f32]) {
+    /// Row `row` of vectors that follow each other through all rows.
+    fn crossing_row(&self, row: usize, out: &mut [f32]) {
+        let start = row * self.columns;
+        for (number, stage) in self.stages.iter().enumerate() {
+            let (mut vector, mut skip) = (start / self.dim, start % self.dim);
+            let mut rest = &mut *out;
+            while !rest.is_empty() {
+                let (own, others) = rest.split_at_mut(rest.len().min(self.dim - skip));
+                let code = usize::from(stage.codes[vector]);
+                for (i, out) in own.iter_mut().enumerate() {
+                    let word = stage.words[(skip + i) * stage.size + code];
+                    *out = if number > 0 { *out + word } else { word };
+                }
+                (rest, vector, skip) = (others, vector + 1, 0);
+            }
+        }
+    }
+
+    /// Products with all vectors of `x`.
+    pub(super) fn multiply(&self, kernel: Kernel, x: &Input, out: &mut [f32]) {
+        if self.crossing {
+            return by_rows(self.shape(), x, out, |row, values| self.row(row, values));
+        }
+        let (vectors, stride, x) = (x.vectors(), x.stride, &x.values[..]);
         if vectors < MANY {
             for (x, out) in x.chunks(stride).zip(out.chunks_mut(self.rows)) {
                 self.look_up(&x[..self.columns], out);

@@ -1,17 +1,16 @@
 //! From a pack to memory, a block of rows at a time.
 
 use super::codebooks::Codebooks;
-use super::node::Node;
+use super::fine::{Fine, Meaning};
+use super::node::{BLOCK, Node, blocks};
+use super::sparse::Sparse;
 use super::{Form, Panels, Tensor};
 use crate::evaluate::{self, Evaluator};
-use crate::product::{LANES, MAX_COLUMNS, most_bytes as panel_bytes};
+use crate::product::{LANES, Turned, most_bytes as panel_bytes};
 use benben_codec::lattice::{self, Lattice};
-use benben_codec::{raw, rvq, ternary};
-use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory, matrix};
+use benben_codec::{pvq, raw, rvq, ternary};
+use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory};
 use std::ops::Range;
-
-/// Weights of one block, 3 MB as f32: memory that loading takes besides what it makes.
-const BLOCK: usize = 3 << 18;
 
 /// The tensor as codes.
 pub(super) fn tensor(tensor: &Tensor<'_>) -> Result<Node> {
@@ -49,23 +48,33 @@ pub(super) fn from_bytes([rows, columns]: [usize; 2], dtype: Dtype, bytes: &[u8]
     Ok(Node::Panels(panels))
 }
 
-/// Whether a matrix is kept in groups: with fewer rows most of each would be padding.
 fn fits(rows: usize, columns: usize) -> bool {
-    rows >= LANES && (1..=MAX_COLUMNS).contains(&columns)
-}
-
-/// Rows in blocks of whole groups.
-fn blocks(rows: usize, columns: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (BLOCK / columns.max(1)).max(1).next_multiple_of(LANES);
-    (0..rows).step_by(size).map(move |start| start..rows.min(start + size))
+    Node::fits(rows, columns)
 }
 
 /// What a leaf becomes.
 enum Plan {
-    Lattice { reach: u32, exceptions: u64 },
-    Halves { brain: bool },
+    Lattice {
+        reach: u32,
+        exceptions: u64,
+    },
+    Halves {
+        brain: bool,
+    },
     Trits,
-    Codebooks { dim: usize, groups: u16, stages: u8 },
+    Codebooks {
+        dim: usize,
+        groups: u16,
+        stages: u8,
+    },
+    /// Integers of a lattice that panels do not reach.
+    Fine {
+        exceptions: u64,
+    },
+    /// Integers with a gain for each `dim` of them.
+    Points {
+        dim: usize,
+    },
     Values,
 }
 
@@ -77,9 +86,8 @@ impl Plan {
             (ternary::CODEC, _) => Self::Trits,
             (rvq::CODEC, _) => {
                 let (dim, groups, stages) = rvq::extent(spec)?;
-                let columns = in_memory(matrix(&spec.shape)?.1)?;
-                // Vectors that cross rows are no part of a product; groups follow the last dimension.
-                if columns % dim == 0 && (groups == 1 || spec.shape.len() == 2) {
+                // Groups follow the last dimension.
+                if groups == 1 || spec.shape.len() == 2 {
                     Self::Codebooks { dim, groups, stages }
                 } else {
                     Self::Values
@@ -87,9 +95,29 @@ impl Plan {
             }
             _ => match lattice::reach(spec)? {
                 Some((reach @ ..=256, exceptions)) => Self::Lattice { reach, exceptions },
+                // An exception by itself is 16 bytes.
+                Some((..=32768, exceptions)) if exceptions < spec.elements()? / 16 => {
+                    Self::Fine { exceptions }
+                }
+                None if spec.codec == pvq::CODEC => match pvq::numbered(spec)? {
+                    Some(dim @ 4..) => Self::Points { dim },
+                    _ => Self::Values,
+                },
                 _ => Self::Values,
             },
         })
+    }
+}
+
+/// Most bytes of the shifts of a lattice: one for each magnitude that has a symbol.
+const FINE_TABLE: usize = 1 << 10;
+
+/// Bytes of f32 values.
+fn dense_bytes([rows, columns]: [usize; 2]) -> usize {
+    if fits(rows, columns) {
+        panel_bytes(rows, columns, None, 4)
+    } else {
+        rows.saturating_mul(columns).saturating_mul(4)
     }
 }
 
@@ -109,7 +137,10 @@ impl Loader<'_> {
         let each = |nodes: &[evaluate::Node]| nodes.iter().map(|n| self.node(n)).collect::<Result<Vec<_>>>();
         match node {
             Expr::Leaf(leaf) if fits(rows, columns) => self.leaf(leaf, node, [rows, columns]),
-            Expr::Leaf(_) | Expr::Sparse { .. } => self.values(node, [rows, columns]),
+            Expr::Leaf(_) => self.values(node, [rows, columns]),
+            Expr::Sparse { group, mask, values, .. } => {
+                self.sparse(*group, mask, values, node, [rows, columns])
+            }
             Expr::Ref { tensor, .. } => self.node(&self.evaluator.target(tensor)?.expr),
             Expr::Sum(terms) => each(terms).map(Node::Sum),
             Expr::Product(factors) => each(factors).map(Node::Product),
@@ -154,6 +185,30 @@ impl Loader<'_> {
                 return Ok(Node::Codebooks(Codebooks::new(rows, columns, dim, parts, groups == 1)));
             }
             Plan::Trits => return self.trits(&source, node, shape),
+            Plan::Fine { .. } => {
+                let Some(lattice) = Lattice::of(&source)? else { return self.values(node, shape) };
+                let mut fine = Fine::new(rows, columns, Meaning::Lattice(lattice.into()));
+                let mut integers = Vec::new();
+                for range in blocks(rows, columns) {
+                    integers.resize(range.len() * columns, 0.0);
+                    lattice::integers(&source, elements(&range), &mut integers)?;
+                    fine.push(&integers);
+                }
+                return Ok(Node::Fine(fine));
+            }
+            Plan::Points { dim } => {
+                let all = rows * columns;
+                let gains = Vec::with_capacity(all.div_ceil(dim));
+                let mut fine = Fine::new(rows, columns, Meaning::Gains { dim, gains });
+                for range in blocks(all.div_ceil(dim), dim) {
+                    let mut points = vec![0.0; (range.end * dim).min(all) - range.start * dim];
+                    let mut gains = vec![0.0; range.len()];
+                    pvq::points(&source, range.start as u64..range.end as u64, &mut points, &mut gains)?;
+                    fine.push(&points);
+                    fine.push_gains(&gains);
+                }
+                return Ok(Node::Fine(fine));
+            }
             Plan::Halves { brain } => {
                 for range in blocks(rows, columns) {
                     let mut bytes = vec![0; 2 * range.len() * columns];
@@ -178,7 +233,36 @@ impl Loader<'_> {
         Ok(Node::Panels(panels))
     }
 
-    /// The integers of a lattice turned round before they are packed; of anything else the values.
+    /// Places and narrow values, unless values alone are fewer bytes.
+    fn sparse(
+        &self,
+        group: [u32; 2],
+        mask: &evaluate::Node,
+        values: &evaluate::Node,
+        node: &evaluate::Node,
+        shape: [usize; 2],
+    ) -> Result<Node> {
+        let (kept, width) = self.evaluator.signature(values)?.matrix()?;
+        let mask = self.evaluator.bytes(mask)?;
+        let mut sparse = Sparse::new(shape, group.map(|g| g as usize), &mask, kept)?;
+        drop(mask);
+        // Blocks of anything but a leaf may each take all of it.
+        let step =
+            if matches!(values, Expr::Leaf(_)) { (BLOCK as u64 / width.max(1)).max(1) } else { kept.max(1) };
+        let mut at = 0;
+        while at < kept {
+            let end = kept.min(at + step);
+            sparse.push(&self.evaluator.rows(values, at..end)?);
+            at = end;
+        }
+        let sparse = sparse.finish();
+        if sparse.bytes() < dense_bytes(shape) {
+            return Ok(Node::Sparse(sparse.into()));
+        }
+        self.values(node, shape)
+    }
+
+    /// The integers of a lattice turned round before they are packed, halves likewise; of anything else the values.
     fn transposed(&self, of: &evaluate::Node, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
         let [rows, columns] = shape;
         // Each block of rows would take all that is stored: at once, whatever it is.
@@ -193,34 +277,35 @@ impl Loader<'_> {
         };
         let Expr::Leaf(leaf) = of else { return values() };
         let source = self.evaluator.reader.leaf(leaf);
-        if !fits(rows, columns) || !matches!(Plan::of(source.spec())?, Plan::Lattice { .. }) {
+        let plan = Plan::of(source.spec())?;
+        if let (true, &Plan::Halves { brain }) = (fits(rows, columns), &plan) {
+            let mut bytes = vec![0; 2 * rows * columns];
+            raw::decode_bytes(&source, 0..(rows * columns) as u64, &mut bytes)?;
+            let mut panels = Panels::new(rows, columns, None);
+            for range in blocks(rows, columns) {
+                let turned = evaluate::transposed(bytes.as_chunks::<2>().0, rows, range);
+                panels.push_halves(turned.as_flattened(), brain);
+            }
+            return Ok(Node::Panels(panels));
+        }
+        if !fits(rows, columns) || !matches!(plan, Plan::Lattice { .. }) {
             return values();
         }
         let Some(mut lattice) = Lattice::of(&source)? else { return values() };
-        // Rows of the leaf are columns here, and each touches every group: all integers at once, in two bytes each.
-        let mut stored: Vec<i16> = Vec::with_capacity(rows * columns);
+        let mut integers = Turned::new(rows, columns);
+        let mut strip = Vec::new();
         for range in blocks(columns, rows) {
-            let mut integers = vec![0.0; range.len() * rows];
-            lattice::integers(
-                &source,
-                (range.start * rows) as u64..(range.end * rows) as u64,
-                &mut integers,
-            )?;
-            #[allow(clippy::cast_possible_truncation, reason = "ten bits")]
-            stored.extend(integers.iter().map(|&q| q as i16));
+            strip.resize(range.len() * rows, 0.0);
+            let elements = (range.start * rows) as u64..(range.end * rows) as u64;
+            lattice::integers(&source, elements, &mut strip)?;
+            integers.push(&strip);
         }
+        drop(strip);
         let (m, n) = (rows as u64, columns as u64);
         lattice.exceptions.iter_mut().for_each(|e| e.0 = e.0 % m * n + e.0 / m);
         lattice.exceptions.sort_unstable_by_key(|e| e.0);
         let mut panels = Panels::new(rows, columns, Some(&lattice));
-        for range in blocks(rows, columns) {
-            let first = (range.start * columns) as u64;
-            let integers = evaluate::transposed(&stored, rows, range.clone());
-            let integers: Vec<f32> = integers.into_iter().map(f32::from).collect();
-            let from = lattice.exceptions.partition_point(|e| e.0 < first);
-            let to = lattice.exceptions.partition_point(|e| e.0 < (range.end * columns) as u64);
-            panels.push_integers(&integers, &lattice, &lattice.exceptions[from..to], first);
-        }
+        panels.push_turned(&integers, &lattice, &lattice.exceptions);
         Ok(Node::Panels(panels))
     }
 
@@ -264,13 +349,7 @@ impl Loader<'_> {
             }
             Ok(sum)
         };
-        let values = || {
-            if fits(rows, columns) {
-                panel_bytes(rows, columns, None, 4)
-            } else {
-                rows.saturating_mul(columns).saturating_mul(4)
-            }
-        };
+        let values = || dense_bytes([rows, columns]);
         Ok(match node {
             Expr::Leaf(leaf) if fits(rows, columns) => {
                 let plan = Plan::of(&leaf.spec)?;
@@ -285,6 +364,17 @@ impl Loader<'_> {
                     // Each group has its levels beside: with one column or two that is more than the values.
                     Plan::Trits => {
                         values().saturating_add(rows.div_ceil(LANES).saturating_mul(2 * 4 * LANES))
+                    }
+                    Plan::Fine { exceptions } => {
+                        let exceptions = in_memory(exceptions)?.saturating_mul(size_of::<(u64, f32)>());
+                        rows.saturating_mul(columns)
+                            .saturating_mul(2)
+                            .saturating_add(exceptions)
+                            .saturating_add(FINE_TABLE)
+                    }
+                    Plan::Points { dim } => {
+                        let all = rows.saturating_mul(columns);
+                        all.saturating_mul(2).saturating_add(all.div_ceil(dim).saturating_mul(4))
                     }
                     Plan::Values => values(),
                 };
@@ -304,10 +394,15 @@ impl Loader<'_> {
                     Plan::Lattice { reach, exceptions } => {
                         panel_bytes(rows, columns, Some((reach, exceptions)), 1)
                     }
+                    Plan::Halves { .. } => panel_bytes(rows, columns, None, 2),
                     _ => values(),
                 },
                 _ => values(),
             },
+            Expr::Sparse { group, values: of, .. } if form == Form::Codes => {
+                let kept = self.evaluator.signature(of)?.matrix()?.0;
+                Sparse::most_bytes([rows as u64, columns as u64], *group, kept)?.min(values())
+            }
             Expr::Rotate { of, .. } => all(&[of])?,
             Expr::Unknown { .. } => match node.stands_for() {
                 Some(operand) => all(&[operand])?,

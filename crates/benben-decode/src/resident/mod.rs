@@ -1,8 +1,11 @@
 //! One tensor in memory, in the form in which it is used.
 
 mod codebooks;
+mod dictionary;
+mod fine;
 mod load;
 mod node;
+mod sparse;
 
 use crate::pack::Tensor;
 use crate::product::{Job, Kernel, Panels, run};
@@ -15,8 +18,10 @@ pub enum Form {
     /// Every weight as f32, but for `rvq`, whose codewords stay.
     Dense,
     /// Entropy-decoded, still quantized: integers of as few bits as their rows need (`scalar`, `trellis`, pulses of
-    /// `pvq`), trits, codewords of `rvq`, halves of f16 and bf16, factors of low-rank products. What has no such form
-    /// (`scalar` above 6 bits, numbered points of `pvq`, `sparse`) is f32.
+    /// `pvq`), of 8 or 16 bits where these have no common step or are many (numbered points of `pvq`, `scalar` above 6
+    /// bits), trits, codewords of `rvq`, halves of f16 and bf16, factors of low-rank products, places and narrow values
+    /// of `sparse`. What has no such form is f32: matrices of fewer than 16 rows, `rvq` with groups of a leaf of three
+    /// dimensions, and what is transposed but integers and halves.
     Codes,
 }
 

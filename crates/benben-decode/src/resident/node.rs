@@ -1,8 +1,20 @@
 //! The tree of a tensor in memory: leaves that multiply, and nodes that pass a product on.
 
 use super::codebooks::Codebooks;
+use super::fine::Fine;
+use super::sparse::Sparse;
 use crate::hadamard::{hadamard_rows, inverse_hadamard_rows};
-use crate::product::{Job, Kernel, Panels, run};
+use crate::product::{Job, Kernel, LANES, MAX_COLUMNS, Panels, run};
+use std::ops::Range;
+
+/// Weights of one block, 3 MB as f32: memory that loading takes besides what it makes.
+pub(super) const BLOCK: usize = 3 << 18;
+
+/// Rows in blocks of whole groups.
+pub(super) fn blocks(rows: usize, columns: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = (BLOCK / columns.max(1)).max(1).next_multiple_of(LANES);
+    (0..rows).step_by(size).map(move |start| start..rows.min(start + size))
+}
 
 /// A value in memory.
 #[derive(Debug)]
@@ -11,6 +23,10 @@ pub(super) enum Node {
     Panels(Panels),
     /// Codewords and their numbers.
     Codebooks(Codebooks),
+    /// Integers of 8 or 16 bits.
+    Fine(Fine),
+    /// Groups that are not zero.
+    Sparse(Box<Sparse>),
     /// Few rows, or none: values, row-major.
     Few {
         rows: usize,
@@ -59,7 +75,11 @@ impl Input {
         Self { values, stride, columns, vectors }
     }
 
-    fn rows(&self) -> impl Iterator<Item = &[f32]> {
+    pub(super) fn vectors(&self) -> usize {
+        self.vectors
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks(self.stride).map(|row| &row[..self.columns])
     }
 
@@ -78,6 +98,8 @@ impl Node {
         match self {
             Self::Panels(panels) => [panels.rows(), panels.columns()],
             Self::Codebooks(books) => books.shape(),
+            Self::Fine(fine) => fine.shape(),
+            Self::Sparse(sparse) => sparse.shape(),
             Self::Few { rows, columns, .. } => [*rows, *columns],
             Self::Sum(terms) => terms.first().map_or([0, 0], Self::shape),
             Self::Product(factors) => {
@@ -95,6 +117,8 @@ impl Node {
         match self {
             Self::Panels(panels) => panels.bytes(),
             Self::Codebooks(books) => books.bytes(),
+            Self::Fine(fine) => fine.bytes(),
+            Self::Sparse(sparse) => sparse.bytes(),
             Self::Few { values, .. } => size_of_val(&**values),
             Self::Sum(nodes) | Self::Product(nodes) => nodes.iter().map(Self::bytes).sum(),
             Self::Scale { rows, columns, of } => {
@@ -119,9 +143,31 @@ impl Node {
             Self::PermuteRows { order, of } => Self::PermuteRows { order, of: one(of) },
             Self::PermuteColumns { order, of } => Self::PermuteColumns { order, of: one(of) },
             Self::Rotate { seed, block, of } => Self::Rotate { seed, block, of: one(of) },
+            Self::Fine(fine) => Self::dense(fine.shape(), |row, out| fine.row(row, out)),
+            Self::Sparse(sparse) => Self::dense(sparse.shape(), |row, out| sparse.row(row, out)),
             // Tables would have to add up as codewords do: these stay what they are.
             same @ (Self::Codebooks(_) | Self::Few { .. }) => same,
         }
+    }
+
+    /// Whether a matrix is kept in groups: with fewer rows most of each would be padding.
+    pub(super) fn fits(rows: usize, columns: usize) -> bool {
+        rows >= LANES && (1..=MAX_COLUMNS).contains(&columns)
+    }
+
+    /// A matrix of f32, row by row.
+    fn dense([rows, columns]: [usize; 2], row: impl Fn(usize, &mut [f32])) -> Self {
+        let of = |range: Range<usize>| {
+            let mut values = vec![0.0; range.len() * columns];
+            values.chunks_mut(columns.max(1)).zip(range).for_each(|(out, id)| row(id, out));
+            values
+        };
+        if !Self::fits(rows, columns) {
+            return Self::Few { rows, columns, values: of(0..rows) };
+        }
+        let mut panels = Panels::new(rows, columns, None);
+        blocks(rows, columns).for_each(|range| panels.push_values(&of(range)));
+        Self::Panels(panels)
     }
 
     /// Rows `ids`, which are there, as the evaluator of expressions computes them.
@@ -143,6 +189,12 @@ impl Node {
             }
             Self::Codebooks(books) => {
                 out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| books.row(id, out));
+            }
+            Self::Fine(fine) => {
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| fine.row(id, out));
+            }
+            Self::Sparse(sparse) => {
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| sparse.row(id, out));
             }
             Self::Few { values, .. } => {
                 let row = |id: usize| &values[id * columns..][..columns];
@@ -206,7 +258,9 @@ impl Node {
             Self::Panels(panels) => {
                 run(kernel, vec![Job { panels, x: &x.values, stride: x.stride, out }], x.vectors);
             }
-            Self::Codebooks(books) => books.multiply(kernel, &x.values, x.stride, x.vectors, out),
+            Self::Codebooks(books) => books.multiply(kernel, x, out),
+            Self::Fine(fine) => fine.multiply(x, out),
+            Self::Sparse(sparse) => sparse.multiply(x, out),
             Self::Few { values, .. } => {
                 for (x, out) in x.rows().zip(out.chunks_mut(rows.max(1))) {
                     out.fill(0.0);
@@ -272,7 +326,7 @@ impl Node {
 }
 
 /// In 16 sums side by side, then in order.
-fn dot(row: &[f32], x: &[f32]) -> f32 {
+pub(super) fn dot(row: &[f32], x: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
     for (row, x) in row.chunks(16).zip(x.chunks(16)) {
         sums.iter_mut().zip(row.iter().zip(x)).for_each(|(s, (w, x))| *s += w * x);

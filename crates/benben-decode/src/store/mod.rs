@@ -13,8 +13,9 @@
 //! **Memory.** At most the budget and the tensors of one call that is running, for each thread that calls. A call whose
 //! tensors fit into the budget makes room for them; one whose tensors do not comes on top of it, and what it needed
 //! leaves when it is done. Decoding takes working memory besides, for each thread: half a tensor to dense values; to
-//! codes 2 bytes for each weight, and 4 for each of at most 4 Mi. Pages of a mapped file are given back once a tensor
-//! is decoded.
+//! codes 4 bytes for each of at most 4 Mi weights, and a byte for each weight of a transposed leaf (2 where most are
+//! above 127, or where it is of f16; 4 of what else is transposed), whose rows touch all that is packed. Pages of a mapped
+//! file are given back once a tensor is decoded.
 //!
 //! **Threads.** Decoding runs in a pool of the store's own, and a caller who waits only waits: whoever calls from a
 //! worker of rayon's must not come to depend on that pool, or on what it would steal from it.

@@ -21,6 +21,8 @@ pub struct Effort {
     pub offspring: usize,
     /// Stages of the selection before the last.
     pub stages: Vec<Stage>,
+    /// Ranks of products that levels may have besides what the codec stores.
+    pub ranks: Vec<u16>,
 }
 
 impl Effort {
@@ -42,6 +44,7 @@ impl Effort {
         };
         let stages = vec![stage((samples / 8).max(1), (offspring / 4).max(2))];
         let both_ways = effort >= 3;
-        Self { levels_per_bit, influence_samples, both_ways, samples, generations, offspring, stages }
+        let ranks = if effort >= 5 { vec![4, 8, 16] } else { Vec::new() };
+        Self { levels_per_bit, influence_samples, both_ways, samples, generations, offspring, stages, ranks }
     }
 }

@@ -9,7 +9,7 @@ use super::sink::Sink;
 use super::trial::{Replaced, Trial};
 use super::unit::Unit;
 use crate::method::{Codec, Method};
-use crate::pack::pack_with;
+use crate::pack::write_pack;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Rule};
 use benben_format::{Error, Result, ignore};
@@ -143,7 +143,7 @@ impl Planner<'_, '_, '_> {
     /// Bytes of the pack of `taken`: it is packed, and only counted.
     fn packed_bytes(&self, taken: &[Level]) -> Result<u64> {
         let plan = Plan::new(self.model, &self.recipe_of(taken))?;
-        Ok(pack_with(self.model, &plan, self.levels, Sink::default(), &mut ignore)?.packed_bytes)
+        Ok(write_pack(self.model, &plan, self.levels, Sink::default(), &mut ignore)?.packed_bytes)
     }
 
     /// Goes on from the programme's plan with the network itself.
@@ -227,7 +227,7 @@ impl Planner<'_, '_, '_> {
             // Rounded, so that recipes are readable; a little less than there is, since encoders miss by as much.
             let bits = ((taken[u].bits_per_weight + 0.97 * more(u)) * 1000.0).floor() / 1000.0;
             self.show(&format!("filling {}", self.units[u].names[0]), u as u64, taken.len() as u64)?;
-            let level = self.units[u].code(self.model, self.levels, bits, self.recipe.seed)?;
+            let level = self.coded(u, bits)?;
             if level.bytes > taken[u].bytes
                 && level.bytes - taken[u].bytes <= left
                 && level.loss < taken[u].loss
@@ -258,7 +258,7 @@ impl Planner<'_, '_, '_> {
         let loss = self.loss(taken)?;
         let recipe = self.recipe_of(taken);
         let mut plan = Plan::new(self.model, &recipe)?;
-        let bytes = pack_with(self.model, &plan, self.levels, Sink::default(), &mut ignore)?.packed_bytes;
+        let bytes = write_pack(self.model, &plan, self.levels, Sink::default(), &mut ignore)?.packed_bytes;
         for ((unit, level), influence) in self.units.iter().zip(taken).zip(&self.influence) {
             for t in plan.tensors.iter_mut().filter(|t| unit.names.contains(&t.name)) {
                 // Twins are stored once, with the first.

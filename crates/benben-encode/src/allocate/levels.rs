@@ -223,6 +223,10 @@ impl Coder for Levels<'_> {
         Ok(Coded { expr: self.expression(&level)?, bits_per_weight, relative_mse, loss, cost: level.cost })
     }
 
+    fn promising(&self, task: &Task<'_>, coded: &Expr<EncodedLeaf>, ranks: &[u16]) -> Result<Vec<u16>> {
+        self.coder.promising(task, coded, ranks)
+    }
+
     fn metric(&self, name: &str) -> Option<[u8; 32]> {
         self.coder.metric(name)
     }

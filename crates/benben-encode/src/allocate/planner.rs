@@ -11,7 +11,7 @@
 
 use super::dynamic::Choice;
 use super::effort::Effort;
-use super::levels::Levels;
+use super::levels::{Level, Levels};
 use super::offer::Offer;
 use super::trial::Trial;
 use super::unit::Unit;
@@ -184,10 +184,16 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
             let item = format!("{verb} {}", self.units[unit].names[0]);
             let total = self.units.len() as u64;
             self.show(&item, unit as u64, total)?;
-            let level = self.units[unit].code(self.model, self.levels, bits, self.recipe.seed)?;
+            let level = self.coded(unit, bits)?;
             self.units[unit].levels.insert(steps, level);
         }
         Ok(true)
+    }
+
+    /// The level of `bits` for each weight of `unit`.
+    pub(super) fn coded(&self, unit: usize, bits: f64) -> Result<Level> {
+        let ranks = &self.effort.ranks;
+        self.units[unit].code(self.model, self.levels, bits, self.recipe.seed, ranks)
     }
 
     pub(super) fn show(&mut self, item: &str, done: u64, total: u64) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The tensors that a plan may choose for, and the levels that are known of each.
 
 use super::levels::{Level, Levels, settled};
-use crate::coder::Task;
+use crate::coder::{Coder, Task};
 use crate::method::{Codec, Method};
 use crate::pack::{identity, quantizable};
 use crate::plan::{Plan, Treatment};
@@ -16,6 +16,8 @@ const MOST_BITS: f64 = 12.0;
 const LEAST_BITS: f64 = 0.5;
 /// Above this many bits a trellis has no integers left for large values: `scalar` takes over.
 const TRELLIS_BITS: f64 = 5.0;
+/// Elements of the largest tensor that products are tried on: time to take one apart grows with the cube of its side.
+const MOST_RANKED: u64 = 1 << 24;
 
 /// Tensors that are stored once, since their values are the same, and the levels of one.
 #[derive(Debug, Clone)]
@@ -80,13 +82,15 @@ impl Unit {
         settled(&Method { codec, ..self.method }, Target::BitsPerWeight(bits))
     }
 
-    /// The level of `bits` for each weight, coded where it is not in the database.
+    /// The level of `bits` for each weight, coded where it is not in the database: without a product of low rank, or with
+    /// one of `ranks` where that makes the loss smaller in the same bytes.
     pub(super) fn code(
         &self,
         model: &dyn ModelSource,
         levels: &Levels<'_>,
         bits: f64,
         seed: u64,
+        ranks: &[u16],
     ) -> Result<Level> {
         let info = &model.tensors()[self.position];
         let values = quantizable(info, &model.read(self.position)?)?;
@@ -100,6 +104,33 @@ impl Unit {
             target: Target::BitsPerWeight(bits),
             seed,
         };
-        levels.level(&task).map_err(|e| e.in_tensor(&info.name))
+        self.best(levels, &task, ranks).map_err(|e| e.in_tensor(&info.name))
+    }
+
+    fn best(&self, levels: &Levels<'_>, task: &Task<'_>, ranks: &[u16]) -> Result<Level> {
+        let plain = levels.level(task)?;
+        let own = task.method.rank.is_some() || task.method.codec == Codec::Raw;
+        if own || ranks.is_empty() || self.elements > MOST_RANKED {
+            return Ok(plain);
+        }
+        let with =
+            |rank: u16| levels.level(&Task { method: &Method { rank: Some(rank), ..*task.method }, ..*task });
+        // What was found is kept: to see which ranks are worth trying takes as long as coding.
+        let what = format!("rank:{ranks:?}:{}", plain.key).replace(' ', "");
+        if let Some(known) = levels.measured(&what) {
+            let rank = ranks.iter().copied().find(|r| f64::from(*r) == known);
+            return rank.map_or(Ok(plain), with);
+        }
+        // Encoders miss their bytes by a little: in bits for each weight, a factor of 4 in the loss is worth one.
+        let score = |l: &Level| l.loss.max(f64::MIN_POSITIVE).log2() / 2.0 + l.bits_per_weight;
+        let mut best = (score(&plain), 0);
+        for rank in levels.promising(task, &levels.expression(&plain)?, ranks)? {
+            let found = score(&with(rank)?);
+            if found < best.0 {
+                best = (found, rank);
+            }
+        }
+        levels.keep(&what, f64::from(best.1))?;
+        if best.1 == 0 { Ok(plain) } else { with(best.1) }
     }
 }

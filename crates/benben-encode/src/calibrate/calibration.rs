@@ -24,9 +24,6 @@ pub struct Layer {
     pub rows: Option<Arc<[f32]>>,
     /// What the importances were divided by, comparable across layers where all have some; 1 where there are none.
     pub rows_mean: f64,
-    /// Sequential mode: C = E[x x̂ᵀ] where x is the dense network's input and x̂, which `second_moment` is of, the
-    /// quantized one's. The best dense weights for x̂ are W C (H + damping)⁻¹. None in the parallel mode.
-    pub target: Option<Arc<Moment>>,
 }
 
 /// Statistics of the linear layers of a model.
@@ -186,7 +183,6 @@ impl Calibration {
             absolute: self.floats(&Part::Absolute(stage))?.into(),
             rows,
             rows_mean,
-            target: None,
         }))
     }
 

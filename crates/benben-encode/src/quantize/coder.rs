@@ -2,11 +2,12 @@
 
 use super::dial::Aim;
 use super::problem::{Metric, Options, Problem};
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, Layer};
 use crate::coder::{Coded, Coder, DataFree, Task};
+use crate::lowrank::{self, Known};
 use crate::method::{Codec, Method};
 use benben_codec::Target;
-use benben_format::Result;
+use benben_format::{EncodedLeaf, Expr, Result};
 
 /// Codes with the statistics of a calibration: layers that it knows by [`feedback`](super::feedback), their losses those of
 /// outputs; other tensors, and codecs and shapes that have no form with feedback, as [`DataFree`] does.
@@ -19,6 +20,8 @@ pub fn has_feedback(method: &Method, shape: &[u64]) -> bool {
     match method.codec {
         Codec::Scalar => !method.plain,
         Codec::Trellis => !method.plain && shape.len() == 2,
+        // Its factors are those of the layer.
+        Codec::Lowrank => true,
         _ => false,
     }
 }
@@ -48,15 +51,59 @@ impl Calibrated<'_> {
     }
 }
 
+/// Whether a layer's statistics change how `task` is coded.
+fn by_layer(task: &Task<'_>) -> bool {
+    (ranked(task) || has_feedback(task.method, task.shape)) && !task.values.is_empty()
+}
+
+fn ranked(task: &Task<'_>) -> bool {
+    task.method.rank.is_some() && !task.method.plain
+}
+
 impl Coder for Calibrated<'_> {
     /// [`Target::RelativeMse`] speaks of the loss here: of outputs in place of weights.
     fn code(&self, task: &Task<'_>) -> Result<Coded> {
-        if !has_feedback(task.method, task.shape) || task.values.is_empty() {
+        let layer = if by_layer(task) { self.0.layer(task.name)? } else { None };
+        match layer {
+            Some(layer) => self.code_under(task, &layer, &layer.second_moment.values),
+            None => DataFree.code(task),
+        }
+    }
+
+    fn promising(&self, task: &Task<'_>, coded: &Expr<EncodedLeaf>, ranks: &[u16]) -> Result<Vec<u16>> {
+        let layer = if task.method.plain { None } else { self.0.layer(task.name)? };
+        let Some(layer) = layer else { return DataFree.promising(task, coded, ranks) };
+        let rows = layer.rows.as_deref().map(|rows| self.importance(task.name, rows));
+        let known = Known { moment: Some(&layer.second_moment.values), rows: rows.as_deref() };
+        lowrank::promising(task, known, coded, ranks)
+    }
+
+    fn metric(&self, name: &str) -> Option<[u8; 32]> {
+        self.0.identity_of(name)
+    }
+
+    fn calibration(&self) -> Option<String> {
+        Some(benben_format::hex(&self.0.identity()))
+    }
+}
+
+impl Calibrated<'_> {
+    /// Codes with the importances of `layer` under `moment`, which need not be its own.
+    pub(super) fn code_under(&self, task: &Task<'_>, layer: &Layer, moment: &[f32]) -> Result<Coded> {
+        if !by_layer(task) {
             return DataFree.code(task);
         }
-        let Some(layer) = self.0.layer(task.name)? else { return DataFree.code(task) };
         let rows = layer.rows.as_deref().map(|rows| self.importance(task.name, rows));
-        let metric = Metric { second_moment: &layer.second_moment.values, rows: rows.as_deref() };
+        // Half of the Fisher information of the outputs times their squared error is what the divergence grows by.
+        let known = rows.is_some();
+        let cost = |error: f64| known.then(|| 0.5 * layer.rows_mean * error * self.uses(task.name));
+        if ranked(task) {
+            let known = Known { moment: Some(moment), rows: rows.as_deref() };
+            let base = |task: &Task<'_>| self.code_under(task, layer, moment);
+            let (coded, error) = lowrank::compensate(task, known, &base)?;
+            return Ok(Coded { cost: cost(error), ..coded });
+        }
+        let metric = Metric { second_moment: moment, rows: rows.as_deref() };
         let options = Options { rotation: task.method.rotate.then_some(task.seed), ..Options::default() };
         let aim = match task.target {
             Target::BitsPerWeight(bits) => Aim::BitsPerWeight(bits),
@@ -69,16 +116,7 @@ impl Coder for Calibrated<'_> {
             bits_per_weight: outcome.bits_per_weight,
             relative_mse: outcome.relative_mse,
             loss: outcome.loss,
-            // Half of the Fisher information of the outputs times their squared error is what the divergence grows by.
-            cost: rows.map(|_| 0.5 * layer.rows_mean * outcome.error * self.uses(task.name)),
+            cost: cost(outcome.error),
         })
-    }
-
-    fn metric(&self, name: &str) -> Option<[u8; 32]> {
-        self.0.identity_of(name)
-    }
-
-    fn calibration(&self) -> Option<String> {
-        Some(benben_format::hex(&self.0.identity()))
     }
 }

@@ -72,6 +72,27 @@ impl Factor {
         });
         factors
     }
+
+    /// Each row t of `rows` becomes `t H^-1`, H damped.
+    pub(super) fn solve(&self, rows: &mut [f32]) {
+        let n = self.columns;
+        rows.par_chunks_mut(n).for_each(|row| {
+            let mut t: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+            for l in (0..n).rev() {
+                let own = &self.by_column[l * n..l * n + l + 1];
+                let x = t[l] / own[l];
+                t[l] = x;
+                t.iter_mut().zip(&own[..l]).for_each(|(t, m)| *t -= m * x);
+            }
+            for l in 0..n {
+                let own = &self.by_column[l * n..l * n + l + 1];
+                let sum: f64 = t.iter().zip(&own[..l]).map(|(t, m)| t * m).sum();
+                t[l] = (t[l] - sum) / own[l];
+            }
+            #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
+            row.iter_mut().zip(t).for_each(|(out, t)| *out = t as f32);
+        });
+    }
 }
 
 /// `M_kl` at `l * n + k` from the lower factor of the reversed matrix, `M_kl = L_(n-1-k)(n-1-l)`.

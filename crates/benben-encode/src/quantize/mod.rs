@@ -25,6 +25,7 @@
 //! | `integers` | passes of scalar and trellis until the dial is met |
 //! | `dial` | what is asked for |
 //! | `coder` | tensors of a model by what calibration knows of them |
+//! | `sequential` | the same in the order in which the network runs, each by what is stored of those before it |
 //! | `loss` | what came out, by the decoded matrix |
 
 mod coder;
@@ -35,12 +36,14 @@ mod kernel;
 mod loss;
 mod pass;
 mod problem;
+mod sequential;
 mod steps;
 
 pub use coder::{Calibrated, has_feedback};
 pub use dial::Aim;
 pub use loss::loss;
 pub use problem::{Metric, Options, Outcome, Problem};
+pub use sequential::Sequential;
 
 use crate::Method;
 use benben_format::{EncodedLeaf, Expr, Result};

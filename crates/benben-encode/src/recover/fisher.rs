@@ -118,7 +118,7 @@ const STREAM: &str = "";
 
 /// Squared gradients, summed over tokens.
 #[derive(Default)]
-struct Sums(BTreeMap<String, Vec<f64>>);
+pub(super) struct Sums(BTreeMap<String, Vec<f64>>);
 
 impl Sums {
     fn add(&mut self, name: &str, gradient: Tensor<3>) -> Result<()> {
@@ -150,7 +150,12 @@ impl Sums {
 }
 
 /// The gradient of -ln p by the stream after the last block, a chunk at a time, with labels drawn from p.
-fn output(network: &Network, stream: Vec<Tensor<3>>, seed: u64, sums: &mut Sums) -> Result<Vec<Tensor<3>>> {
+pub(super) fn output(
+    network: &Network,
+    stream: Vec<Tensor<3>>,
+    seed: u64,
+    sums: &mut Sums,
+) -> Result<Vec<Tensor<3>>> {
     let (config, head) = (network.config(), network.head()?);
     let vocabulary = config.vocabulary;
     let weight = head.norm.clone().autodiff();

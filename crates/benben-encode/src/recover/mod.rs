@@ -5,6 +5,7 @@
 
 mod blocks;
 mod checkpoint;
+mod columns;
 mod distill;
 mod fisher;
 mod form;
@@ -18,6 +19,7 @@ mod student;
 mod table;
 mod teacher;
 
+pub use columns::column_fisher;
 pub use fisher::{Fisher, Rows, fisher};
 pub use run::{Recovered, recover};
 pub use settings::Settings;

@@ -239,6 +239,12 @@ impl ModelSource for Gguf {
         read_values(&*self.source, info, place).map_err(|e| e.in_tensor(&info.name))
     }
 
+    fn release(&self, index: usize) {
+        if let (Some(info), Some(place)) = (self.tensors.get(index), self.places.get(index)) {
+            self.source.release(place.offset, info.source_bytes);
+        }
+    }
+
     fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
