@@ -132,7 +132,12 @@ pub(crate) fn with_plan<T>(
         }
     };
     drop(bar);
-    then(Found { plan: &found.plan, coding: Coding { coder: &levels, data: &data }, search: Some(&found), tuning })
+    then(Found {
+        plan: &found.plan,
+        coding: Coding { coder: &levels, data: &data },
+        search: Some(&found),
+        tuning,
+    })
 }
 
 /// Chunks of `context` tokens, as calibration cuts them.
