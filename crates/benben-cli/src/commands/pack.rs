@@ -2,7 +2,7 @@
 
 use super::planning::{Coding, Found, step, with_plan};
 use crate::args::{Global, Pack};
-use crate::draw::{self, Align, Bar, Table, say};
+use crate::draw::{self, Align, Bar, Table, complain, say};
 use crate::exit::Exit;
 use benben::{Error, ModelSource, PackReport, Plan, Result, open_model};
 use std::io::{IsTerminal, Seek, Write};
@@ -45,21 +45,32 @@ fn packed(
     let sequential = coding.settle(model, plan, global)?;
     let coder = sequential.as_ref().map_or(coding.coder, |s| s);
     let bar = Bar::new("packing", global);
-    let report = benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
+    let mut report = benben::pack_with(model, plan, coder, &mut file, &mut |p| step(&bar, p))?;
     drop(bar);
     file.commit()?;
-    if global.json {
-        draw::json(&report)?;
-    } else if !global.quiet {
+    if !global.json && !global.quiet {
         if let Some(found) = found {
             super::plan::show_search(found)?;
         }
         show(&report, &output, args.verbose, model.format() == "benben", started)?;
     }
-    match tuning {
-        Some((model, text)) => super::recover::after_packing(model, text, recoveries, &output, global),
-        None => Ok(Exit::Ok),
+    let exit = match tuning {
+        Some((model, text)) => super::recover::after_packing(model, text, recoveries, &output, global)?,
+        None => Exit::Ok,
+    };
+    if tuning.is_some() {
+        let tuned = benben::open(&output)?;
+        report.root = benben::hex(&tuned.reader().root());
+        report.packed_bytes = tuned.reader().len();
+        report.bits_per_weight = report.packed_bytes as f64 * 8.0 / report.weights.max(1) as f64;
     }
+    if let Some(most) = args.recipe.size.filter(|most| report.packed_bytes > *most as u64) {
+        complain!("note: recovery took {} bytes more than --size leaves it", report.packed_bytes - most as u64);
+    }
+    if global.json {
+        draw::json(&report)?;
+    }
+    Ok(exit)
 }
 
 /// Refuses an output that is a part of the source: not even --force means that.
