@@ -21,7 +21,9 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// α: the part of the way to the best weights for x̂ that is gone.
+/// α: the part of the way to the best weights for x̂ that is gone. Divergence of the demo model at 2.1 bits with trellis, on the
+/// text that it was coded on and on another: alone 0.076 and 0.152; 0: 0.077, 0.159; 1/4: 0.064, 0.143; 1/2: 0.055, 0.131;
+/// 1: 0.050, 0.130, but the other text's perplexity is 1 % worse than with 1/2.
 const PART: f32 = 0.5;
 /// What is aimed at of the bits that a tensor may take: a pack is never larger for being sequential.
 const AIM: f64 = 0.9995;
