@@ -116,21 +116,26 @@ fn fit(leaf: &EncodedLeaf, values: &[f32]) -> Result<Fit> {
 
 /// A power of two that brings values near 1, so that neither squares nor sums of f32 leave its range.
 #[derive(Debug, Clone, Copy)]
-struct Scale {
+pub(super) struct Scale {
     exponent: f64,
     /// Mean square of the scaled values.
-    mean_square: f64,
+    pub(super) mean_square: f64,
 }
 
 impl Scale {
-    fn of(values: &[f32]) -> Self {
+    pub(super) fn of(values: &[f32]) -> Self {
         let mean_square = squared_error(values, values).1 / values.len().max(1) as f64;
         let exponent = if mean_square > 0.0 { (0.5 * mean_square.log2()).round() } else { 0.0 };
         Self { exponent, mean_square: mean_square * (-2.0 * exponent).exp2() }
     }
 
-    fn down(self, v: f32) -> f32 {
+    pub(super) fn down(self, v: f32) -> f32 {
         (f64::from(v) * (-self.exponent).exp2()) as f32
+    }
+
+    /// A value in the units of the tensor.
+    pub(super) fn up_value(self, v: f32) -> f32 {
+        (f64::from(v) * self.exponent.exp2()) as f32
     }
 
     /// A step that is above 0 whatever the values.
@@ -140,7 +145,7 @@ impl Scale {
 }
 
 /// Scaled vectors of each group, the padding with weight 0 where there are weights.
-fn gather(layout: &Layout, values: &[f32], scale: Scale, weights: Option<&[f32]>) -> Vec<Data> {
+pub(super) fn gather(layout: &Layout, values: &[f32], scale: Scale, weights: Option<&[f32]>) -> Vec<Data> {
     let dim = layout.dim;
     let pick = |from: &[f32], group: usize, map: &dyn Fn(f32) -> f32| {
         let mut to = Vec::with_capacity(layout.vectors(group) as usize * dim);
@@ -163,7 +168,7 @@ fn gather(layout: &Layout, values: &[f32], scale: Scale, weights: Option<&[f32]>
 }
 
 /// Streams of a draft.
-fn leaf(draft: Draft, layout: &Layout, shape: &[u64], scale: Scale) -> Result<EncodedLeaf> {
+pub(super) fn leaf(draft: Draft, layout: &Layout, shape: &[u64], scale: Scale) -> Result<EncodedLeaf> {
     let stages = draft.stages.len() / layout.groups;
     let mapped = draft.stages.first().is_some_and(|s| s.noise.is_some());
     let (dim, groups, stages) = (layout.dim as u8, layout.groups as u16, stages as u8);

@@ -71,9 +71,11 @@
 //! | `train`, `kmeans`, `grid` | codebooks from vectors |
 //! | `minibatch` | codebooks without a leaf, from tens of millions of vectors |
 //! | `whole` | passes over the whole tensor that meet the target |
+//! | `chosen` | codewords chosen vector by vector, for error feedback |
 //! | `search`, `codebook` | the beam search and its layout |
 //! | `kernel`, `envelope` | its loops for each instruction set; nearest levels of dimension 1 |
 
+mod chosen;
 mod codebook;
 mod decode;
 mod encode;
@@ -93,6 +95,7 @@ mod train;
 mod trial;
 mod whole;
 
+pub use chosen::Chooser;
 pub use decode::{Part, decode, extent, parts};
 pub use encode::encode;
 pub use minibatch::{Codebooks, Training, train_codebooks};

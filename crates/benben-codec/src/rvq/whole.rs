@@ -34,6 +34,8 @@ pub(super) struct Whole<'a> {
 pub(super) struct Draft {
     pub(super) stages: Vec<Stage>,
     pub(super) streams: Vec<(StreamSpec, Vec<Chunk<'static>>)>,
+    /// Price of a bit that symbols were chosen at.
+    pub(super) lambda: f64,
     reached: Reached,
     /// Bits beside those of the symbols.
     side_bits: f64,
@@ -148,7 +150,7 @@ impl Whole<'_> {
     }
 
     /// Symbols for these codebooks at this lambda, tables made for them, and their counts.
-    fn draft(&self, mut stages: Vec<Stage>, lambda: f64) -> Result<(Draft, Vec<Vec<u64>>)> {
+    pub(super) fn draft(&self, mut stages: Vec<Stage>, lambda: f64) -> Result<(Draft, Vec<Vec<u64>>)> {
         let per_group = (stages.len() / self.data.len()).max(1);
         let (mut streams, mut all_counts) = (Vec::new(), Vec::new());
         let mut reached = Reached { elements: self.layout.elements.max(1) as f64, ..Reached::default() };
@@ -171,6 +173,6 @@ impl Whole<'_> {
         let chunks = streams.iter().flat_map(|s| &s.1);
         reached.bits = 8.0 * chunks.clone().map(|c| c.bytes.len() as f64).sum::<f64>();
         let side = stored::write(&stages)?.len() + (1 + chunks.count()) * CHUNK_ENTRY + SEGMENT_ENTRY;
-        Ok((Draft { stages, streams, reached, side_bits: 8.0 * side as f64 }, all_counts))
+        Ok((Draft { stages, streams, lambda, reached, side_bits: 8.0 * side as f64 }, all_counts))
     }
 }
