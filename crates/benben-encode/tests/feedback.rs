@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn what_is_reported_is_what_is_stored(
-        codec in prop::sample::select(&["scalar", "trellis"][..]),
+        codec in prop::sample::select(&["scalar", "trellis", "rvq"][..]),
         (rows, columns) in (1usize..100, 1usize..80),
         bits in 1.0f64..5.0,
         by_dial: bool,
@@ -63,7 +63,9 @@ proptest! {
         let found = loss(&errors, columns, &moment, metric.rows);
         let zeros = loss(&weights, columns, &moment, metric.rows);
         prop_assert!((found - outcome.error).abs() <= 1e-3 * found + 1e-6 * zeros, "{} {}", found, outcome.error);
-        prop_assert!(outcome.loss < 1.2, "{:?}", outcome);
+        // Fewer bits than codebooks of a few weights alone take are out of reach: the coarsest is what comes.
+        let most = if !by_dial && outcome.bits_per_weight > 2.0 * bits { 2.0 } else { 1.2 };
+        prop_assert!(outcome.loss < most, "{:?}", outcome);
     }
 }
 
@@ -96,6 +98,35 @@ fn each_ingredient_pays() {
 }
 
 #[test]
+fn codewords_gain_by_feedback() {
+    let (rows, columns) = (192, 160);
+    let (weights, moment) = (numbers(rows * columns, 3), moment(columns, 20.0));
+    let shape = [rows as u64, columns as u64];
+    for bits in [2.0, 3.0] {
+        let method: Method = "rvq".parse().unwrap();
+        let (expr, fit) =
+            method.encode(&weights, &shape, benben_codec::Target::BitsPerWeight(bits), 0).unwrap();
+        let errors: Vec<f32> = weights.iter().zip(decoded(expr, &shape)).map(|(w, v)| w - v).collect();
+        let plain = loss(&errors, columns, &moment, None) / loss(&weights, columns, &moment, None);
+        let found = outcome("rvq", Options::default(), Aim::BitsPerWeight(bits));
+        assert!(found.bits_per_weight <= fit.bits_per_weight * 1.02, "{found:?} {fit:?}");
+        assert!(found.loss < 0.6 * plain, "{bits}: {found:?}, {plain} without");
+    }
+}
+
+#[test]
+fn codewords_that_cross_columns_are_refused() {
+    let (weights, moment) = (numbers(99 * 20, 3), moment(20, 1.0));
+    let metric = Metric { second_moment: &moment, rows: None };
+    for method in ["rvq:dim=2", "rvq:groups=3"] {
+        let method: Method = method.parse().unwrap();
+        assert!(!benben_encode::quantize::has_feedback(&method, &[99, 20]));
+        let e = feedback(&method, &weights, &[99, 20], &metric, Aim::BitsPerWeight(3.0), 0).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+}
+
+#[test]
 fn aims_are_met() {
     for method in ["scalar", "trellis"] {
         for bits in [1.5, 2.5, 4.0] {
@@ -117,7 +148,7 @@ fn threads_do_not_change_a_bit() {
     let (weights, moment) = (numbers(rows * columns, 5), moment(columns, 20.0));
     let metric = Metric { second_moment: &moment, rows: None };
     let shape = [rows as u64, columns as u64];
-    for method in ["scalar", "trellis", "trellis:rotate=true"] {
+    for method in ["scalar", "trellis", "trellis:rotate=true", "rvq"] {
         let by = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let method: Method = method.parse().unwrap();

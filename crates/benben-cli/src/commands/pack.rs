@@ -65,7 +65,10 @@ fn packed(
         report.bits_per_weight = report.packed_bytes as f64 * 8.0 / report.weights.max(1) as f64;
     }
     if let Some(most) = args.recipe.size.filter(|most| report.packed_bytes > *most as u64) {
-        complain!("note: recovery took {} bytes more than --size leaves it", report.packed_bytes - most as u64);
+        complain!(
+            "note: recovery took {} bytes more than --size leaves it",
+            report.packed_bytes - most as u64
+        );
     }
     if global.json {
         draw::json(&report)?;

@@ -2,6 +2,7 @@
 
 use super::dial::Aim;
 use super::problem::{Metric, Options, Problem};
+use super::vectors;
 use crate::calibrate::{Calibration, Layer};
 use crate::coder::{Coded, Coder, DataFree, Task};
 use crate::lowrank::{self, Known};
@@ -20,6 +21,7 @@ pub fn has_feedback(method: &Method, shape: &[u64]) -> bool {
     match method.codec {
         Codec::Scalar => !method.plain,
         Codec::Trellis => !method.plain && shape.len() == 2,
+        Codec::Rvq => !method.plain && vectors::fits(method, shape),
         // Its factors are those of the layer.
         Codec::Lowrank => true,
         _ => false,

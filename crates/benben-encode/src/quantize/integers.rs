@@ -238,7 +238,7 @@ impl<I: Integers> Passes<'_, I> {
 }
 
 /// A guess of the dial for so many bits: Gaussian columns, reverse water-filling.
-fn start(problem: &Problem<'_>, bits: f64) -> f64 {
+pub(super) fn start(problem: &Problem<'_>, bits: f64) -> f64 {
     let deviations: Vec<f64> = problem
         .scaled
         .chunks(problem.rows)

@@ -23,6 +23,7 @@
 //! | `steps` | factors of columns and rows |
 //! | `pass`, `kernel` | one pass over the columns |
 //! | `integers` | passes of scalar and trellis until the dial is met |
+//! | `vectors` | the same for rvq |
 //! | `dial` | what is asked for |
 //! | `coder` | tensors of a model by what calibration knows of them |
 //! | `sequential` | the same in the order in which the network runs, each by what is stored of those before it |
@@ -38,6 +39,7 @@ mod pass;
 mod problem;
 mod sequential;
 mod steps;
+mod vectors;
 
 pub use coder::{Calibrated, has_feedback};
 pub use dial::Aim;

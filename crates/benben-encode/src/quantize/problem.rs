@@ -3,7 +3,7 @@
 use super::dial::Aim;
 use super::factor::Factor;
 use super::integers::{self, Made};
-use super::{loss, steps};
+use super::{loss, steps, vectors};
 use crate::method::{Codec, Method, rotation_block};
 use benben_codec::check_finite;
 use benben_decode::hadamard_rows;
@@ -29,19 +29,21 @@ pub struct Options {
     /// Part of the mean diagonal of the second moment that is added to its diagonal: directions that calibration did not
     /// show keep a cost.
     pub damping: f64,
+    /// Of what is random in training codebooks.
+    pub seed: u64,
 }
 
 impl Options {
     /// What `method` asks for, `seed` being that of everything random.
     #[must_use]
     pub fn of(method: &Method, seed: u64) -> Self {
-        Self { rotation: method.rotate.then_some(seed), steps: !method.even, ..Self::default() }
+        Self { rotation: method.rotate.then_some(seed), steps: !method.even, seed, ..Self::default() }
     }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rotation: None, steps: true, damping: 0.01 }
+        Self { rotation: None, steps: true, damping: 0.01, seed: 0 }
     }
 }
 
@@ -81,6 +83,8 @@ pub struct Problem<'a> {
     pub(super) column_factors: Vec<f32>,
     /// Square root of what an error of 1, in units of the factors of its row and its column, costs.
     pub(super) unit: f64,
+    /// Of everything random in codebooks.
+    pub(super) seed: u64,
 }
 
 impl<'a> Problem<'a> {
@@ -161,6 +165,7 @@ impl<'a> Problem<'a> {
             row_factors,
             column_factors,
             unit: unit * row_unit,
+            seed: options.seed,
         })
     }
 
@@ -174,9 +179,10 @@ impl<'a> Problem<'a> {
         let made = match method.codec {
             Codec::Scalar => integers::scalar(self, aim)?,
             Codec::Trellis => integers::trellis(self, aim)?,
+            Codec::Rvq => vectors::rvq(self, method, aim)?,
             other => {
                 return Err(Error::unsupported(format!("codec {} with feedback", other.name()))
-                    .with_hint("scalar and trellis have it"));
+                    .with_hint("scalar, trellis and rvq have it"));
             }
         };
         let outcome = self.outcome(&made)?;
@@ -244,5 +250,5 @@ impl<'a> Problem<'a> {
 
 /// Whether rows of the leaf are columns of the matrix.
 fn is_turned(leaf: &EncodedLeaf) -> bool {
-    leaf.spec.codec == Codec::Trellis.name()
+    [Codec::Trellis.name(), Codec::Rvq.name()].contains(&&*leaf.spec.codec)
 }
