@@ -49,6 +49,8 @@ proptest! {
         loud in prop_oneof![Just(1.0f32), Just(3000.0)],
         seed: u64,
     ) {
+        // Codebooks want some weights.
+        let (rows, columns) = if codec == "rvq" { (64 + rows / 2, 64 + columns / 4) } else { (rows, columns) };
         let weights = numbers(rows * columns, seed);
         let (moment, of_rows) = (moment(columns, loud), numbers(rows, seed ^ 1));
         let of_rows: Vec<f32> = of_rows.iter().map(|x| x.abs()).collect();
@@ -63,9 +65,7 @@ proptest! {
         let found = loss(&errors, columns, &moment, metric.rows);
         let zeros = loss(&weights, columns, &moment, metric.rows);
         prop_assert!((found - outcome.error).abs() <= 1e-3 * found + 1e-6 * zeros, "{} {}", found, outcome.error);
-        // Fewer bits than codebooks of a few weights alone take are out of reach: the coarsest is what comes.
-        let most = if !by_dial && outcome.bits_per_weight > 2.0 * bits { 2.0 } else { 1.2 };
-        prop_assert!(outcome.loss < most, "{:?}", outcome);
+        prop_assert!(outcome.loss < 1.2, "{:?}", outcome);
     }
 }
 
@@ -116,12 +116,12 @@ fn codewords_gain_by_feedback() {
 
 #[test]
 fn codewords_that_cross_columns_are_refused() {
-    let (weights, moment) = (numbers(99 * 20, 3), moment(20, 1.0));
+    let (weights, moment) = (numbers(99 * 60, 3), moment(60, 1.0));
     let metric = Metric { second_moment: &moment, rows: None };
     for method in ["rvq:dim=2", "rvq:groups=3"] {
         let method: Method = method.parse().unwrap();
-        assert!(!benben_encode::quantize::has_feedback(&method, &[99, 20]));
-        let e = feedback(&method, &weights, &[99, 20], &metric, Aim::BitsPerWeight(3.0), 0).unwrap_err();
+        assert!(!benben_encode::quantize::has_feedback(&method, &[99, 60]));
+        let e = feedback(&method, &weights, &[99, 60], &metric, Aim::BitsPerWeight(3.0), 0).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
     }
 }

@@ -17,6 +17,9 @@ use std::f64::consts::LN_2;
 const PASSES: usize = 2;
 /// Rows that are quantized together, about: a search makes its tables anew for each column.
 const ROWS: usize = 256;
+/// Weights of a matrix at least: with fewer, codebooks take more than the codes, and what is fed back in vain grows from
+/// pass to pass.
+const LEAST: u64 = 4096;
 /// Largest relative error that codebooks are asked for.
 const WORST: f64 = 0.9;
 
@@ -34,7 +37,7 @@ pub(super) fn rvq(problem: &Problem<'_>, method: &Method, aim: Aim) -> Result<Ma
     if problem.shape.len() != 2 || !fits(method, &problem.shape) {
         let shape = &problem.shape;
         return Err(Error::unsupported(format!("codec rvq with feedback for a tensor of shape {shape:?}"))
-            .with_hint("its vectors follow the rows of a matrix: dim must divide them, in one group"));
+            .with_hint("its vectors follow the rows of a matrix of 4096 weights at least: dim must divide them, in one group"));
     }
     let shape = [problem.columns as u64, rows];
     let usual = rvq::Settings::new(Target::BitsPerWeight(1.0));
@@ -86,8 +89,10 @@ pub(super) fn rvq(problem: &Problem<'_>, method: &Method, aim: Aim) -> Result<Ma
     }
 }
 
-/// Whether vectors of `method` follow the rows of a matrix of `shape` without crossing its columns.
+/// Whether vectors of `method` follow the rows of a matrix of `shape` without crossing its columns, and pay.
 pub(super) fn fits(method: &Method, shape: &[u64]) -> bool {
-    let &[rows, _] = shape else { return false };
-    method.groups.is_none_or(|g| g == 1) && method.dim.is_none_or(|d| d > 0 && rows % u64::from(d) == 0)
+    let &[rows, columns] = shape else { return false };
+    rows.saturating_mul(columns) >= LEAST
+        && method.groups.is_none_or(|g| g == 1)
+        && method.dim.is_none_or(|d| d > 0 && rows % u64::from(d) == 0)
 }
