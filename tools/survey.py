@@ -8,7 +8,7 @@ Every row is a file of the same bytes for each weight of a matrix, the table of 
 the row before, but for the rows in brackets, which go back to the row that they name. Rounding to nearest in groups of 64
 (`--bits` less the 16 bits of each group's scale) is what packs are held against: its bytes are counted, not written.
 All others are packs by `benben pack` and measured by `benben eval`, bytes without tokenizer and configuration. Seconds are
-of packing, statistics included where a row collects them, on this machine. A loss is held against that of the folder as it
+of packing on this machine, without the statistics; the row with `order` starts from the levels of the row before. A loss is held against that of the folder as it
 is: perplexity as a ratio, and the mean KL divergence in nats for each token.
 
 Rows that need gradients or recovery are left out, and it is said, where benben is built without its feature `recover`.
@@ -147,7 +147,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, help="another text, that losses are of")
     parser.add_argument("--bits", type=float, default=3.25, help="of each weight of a matrix [3.25]")
     parser.add_argument("--chunks", type=int, default=0, help="of --data, 512 tokens each [all]")
-    parser.add_argument("--effort", type=int, default=4, help="of the row with evolution [4]")
+    parser.add_argument("--effort", type=int, default=4, help="of the row with evolution, 0 for no such row [4]")
     parser.add_argument("--steps", type=int, default=40, help="of recovery [40]")
     parser.add_argument("--benben", type=pathlib.Path, help="the program [built with the feature recover]")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "survey", help="[target/survey]")
@@ -170,10 +170,12 @@ def main():
     total = survey.pack("+ trellis", "--quantizer", f"trellis:{bits}", "--calib", plain)
     survey.pack("(+ rotation)", "--quantizer", f"trellis:{bits},rotate", "--calib", plain)
     survey.pack("(+ compensation, rank 8)", "--quantizer", f"trellis:{bits},rank=8", "--calib", plain)
-    size = ["--size", f"{total}B"]
-    survey.pack("+ allocation, by trials", *size, "--calib", plain, "--calib", args.calib, "--effort", 2)
-    survey.pack(f"(+ evolution, effort {args.effort})", *size, "--calib", plain, "--calib", args.calib, "--effort", args.effort,
-                "--recover", 0)
+    size, levels = ["--size", f"{total}B"], ["--levels", survey.work / "levels"]
+    shutil.rmtree(survey.work / "levels", ignore_errors=True)
+    survey.pack("+ allocation, by trials", *size, "--calib", plain, "--calib", args.calib, "--effort", 2, *levels)
+    if args.effort:
+        survey.pack(f"(+ evolution, effort {args.effort})", *size, "--calib", plain, "--calib", args.calib, "--effort",
+                    args.effort, "--recover", 0)
     start = time.monotonic()
     run = subprocess.run([args.benben, "calibrate", args.folder, "--data", args.calib, "-o", rich, "--chunks", "64",
                           "--gradients=16", "--force", "--no-progress"], stderr=subprocess.PIPE, text=True)
@@ -182,7 +184,9 @@ def main():
         print(f"skipped: gradients and recovery: {re.sub('^error: ', '', lines[0]) if lines else 'no message'}")
     else:
         say(f"statistics with gradients: {time.monotonic() - start:.0f} s")
-        survey.pack("+ importance of outputs, by gradients", *size, "--calib", rich, "--effort", 2)
+        survey.pack("+ importance of outputs, by gradients", *size, "--calib", rich, "--effort", 2, *levels)
+        survey.pack("+ order: each layer by those before", *size, "--calib", rich, "--calib", args.calib, "--effort", 2,
+                    "--sequential", *levels)
         survey.tuned(f"+ recovery, {args.steps} steps", "--steps", args.steps)
     draw(survey.rows)
     if args.json:
