@@ -42,8 +42,9 @@ fn builds_without_gradients_say_so() {
         assert!(complaint.contains("--features recover"), "{args:?}: {complaint}");
         assert!(!at.join("c").exists() && !at.join("o.benben").exists());
     }
-    let plan = ["plan", &demo, "--size", "700kB", "--calib", "calib.txt", "--effort", "5", "--levels", "l"];
-    let note = run(at, &[&plan[..], &["--recover", "0"]].concat(), 0).1;
+    let plan =
+        ["plan", &demo, "--preset", "small", "--calib", "calib.txt", "--effort", "5", "--recover", "0"];
+    let note = run(at, &plan, 0).1;
     assert!(note.contains("gradients"), "{note}");
 }
 
