@@ -95,7 +95,8 @@ class Survey:
         more = ["--chunks", self.args.chunks] if self.args.chunks else []
         report = json.loads(done([self.args.benben, "eval", path, "--data", self.args.data, "--context", 512,
                                   "--reference", self.args.folder, "--json", "--no-progress", *more]))
-        return report["perplexity"]["value"] / report["reference"]["perplexity"]["value"], report["reference"]["kl"]["value"]
+        found = report["reference"]
+        return found["perplexity_ratio"]["value"], found["divergence"]["value"]
 
     def row(self, name, bytes_, seconds, path):
         ratio, kl = self.eval(path)
