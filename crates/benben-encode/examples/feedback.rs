@@ -85,7 +85,7 @@ fn main() -> Result<()> {
         let (decoded, bits) = nearest(&weights, bits);
         Ok((relative(&decoded), bits))
     })?;
-    for codec in ["scalar", "trellis"] {
+    for codec in ["scalar", "trellis", "rvq"] {
         line(&format!("{codec}, entropy-coded"), &|bits| {
             let (expr, fit) =
                 codec.parse::<Method>()?.encode(&weights, &shape, Target::BitsPerWeight(bits), 0)?;
