@@ -201,8 +201,7 @@ impl<W: Write + Seek> Packer<'_, W> {
         let note = match target {
             _ if without => {
                 let codec = method.codec.name();
-                let rank = shape.len();
-                Some(format!("coded from its values alone: {codec} has no feedback in {rank} dimensions"))
+                Some(format!("coded from its values alone: {codec} has no feedback for tensors of this form"))
             }
             _ if method.rank.is_some() && !has_rank(shape) => {
                 Some(format!("without a product of low rank: {} dimensions are no matrix", shape.len()))
