@@ -5,12 +5,10 @@
 //! matrix (an input, in the paper's layout) gets the sum of its own. A sample here is a chunk of tokens, its labels drawn
 //! from the model as in [`fisher`](super::fisher()): labels of the text say little where a model is sure.
 
-use super::fisher::{Steps, Sums, output};
+use super::fisher::walk;
 use super::values;
 use benben_format::{Error, Observer, Result};
-use benben_models::llm::Part;
-use benben_models::llm::graph::{Layer, Network, Positions};
-use burn::tensor::Tensor;
+use benben_models::llm::graph::Network;
 use std::collections::BTreeMap;
 
 /// For each matrix of each layer, by name: `E[sum over rows i of g_ij^2]` for each column j, g the gradient of one chunk's
@@ -26,60 +24,16 @@ pub fn column_fisher(
     seed: u64,
     observer: &mut Observer<'_>,
 ) -> Result<BTreeMap<String, Vec<f32>>> {
-    let config = network.config();
-    let length = chunks.first().map_or(0, |chunk| chunk.len());
-    if length == 0 || chunks.iter().any(|chunk| chunk.len() != length) {
-        return Err(Error::invalid("expected chunks of tokens, all of one length"));
-    }
-    let mut step = Steps { observer, done: 0, total: 2 * config.layers as u64 + 1 };
-    let positions = Positions::new(config, length, network.device());
-    let layer = Layer { config, positions: &positions };
-    let mut stream = chunks.iter().map(|chunk| network.embed(chunk)).collect::<Result<Vec<_>>>()?;
-    let mut before = Vec::with_capacity(config.layers);
-    for index in 0..config.layers {
-        step.next(&format!("forward, layer {index}"))?;
-        let block = network.block(index)?;
-        let after = stream.iter().map(|x| block.forward(&layer, x.clone())).collect();
-        before.push(std::mem::replace(&mut stream, after));
-    }
-    step.next("output")?;
-    let mut gradients = output(network, stream, seed, &mut Sums::default())?;
-
-    let tracked = Positions::new(config, length, &network.device().clone().autodiff());
-    let layer = Layer { config, positions: &tracked };
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for index in (0..config.layers).rev() {
-        step.next(&format!("backward, layer {index}"))?;
-        let block = network.block(index)?;
-        for (x, gradient) in before.pop().into_iter().flatten().zip(&mut gradients) {
-            let x = x.autodiff().require_grad();
-            let mut taps: Vec<(Part, Tensor<3>, Tensor<3>)> = Vec::with_capacity(Part::ALL.len());
-            let norms = block.norms.clone().map(Tensor::autodiff);
-            let after = layer.forward(x.clone(), norms, &mut |part, input| {
-                let weight = block.matrix(part).weight.clone().autodiff();
-                let y = input.clone().matmul(weight.transpose().unsqueeze());
-                let tap = y.zeros_like().require_grad();
-                taps.push((part, tap.clone(), input.inner()));
-                let y = y + tap;
-                match &block.matrix(part).bias {
-                    Some(bias) => y + bias.clone().autodiff().unsqueeze(),
-                    None => y,
-                }
-            });
-            let found = (after * gradient.clone().autodiff()).sum().backward();
-            let missing = || Error::unsupported("a gradient is missing from the graph");
-            for (part, tap, input) in taps {
-                let by_output = tap.grad(&found).ok_or_else(missing)?;
-                // The gradient by the weights: outer products, summed over the tokens of the chunk.
-                let by_weight = by_output.transpose().matmul(input);
-                let [_, _, columns] = by_weight.dims();
-                let squares = (by_weight.clone() * by_weight).sum_dim(1);
-                let own = sums.entry(part.name(index)).or_insert_with(|| vec![0.0; columns]);
-                own.iter_mut().zip(values(squares)?).for_each(|(sum, x)| *sum += f64::from(x));
-            }
-            *gradient = x.grad(&found).ok_or_else(missing)?;
-        }
-    }
+    walk(network, chunks, seed, observer, &mut |name, by_output, input| {
+        // The gradient by the weights: outer products, summed over the tokens of the chunk.
+        let by_weight = by_output.transpose().matmul(input);
+        let [_, _, columns] = by_weight.dims();
+        let squares = (by_weight.clone() * by_weight).sum_dim(1);
+        let own = sums.entry(name.to_owned()).or_insert_with(|| vec![0.0; columns]);
+        own.iter_mut().zip(values(squares)?).for_each(|(sum, x)| *sum += f64::from(x));
+        Ok(())
+    })?;
     let count = chunks.len() as f64;
     #[allow(clippy::cast_possible_truncation, reason = "kept in single precision")]
     let mean = |sums: Vec<f64>| sums.into_iter().map(|x| (x / count) as f32).collect::<Vec<f32>>();
@@ -99,6 +53,7 @@ mod tests {
     use super::super::made::{Made, config};
     use super::*;
     use benben_format::ignore;
+    use benben_models::llm::Part;
 
     #[test]
     fn one_token_at_a_time_it_is_outputs_times_inputs() {

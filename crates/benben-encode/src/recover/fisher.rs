@@ -54,6 +54,37 @@ pub fn fisher(
     seed: u64,
     observer: &mut Observer<'_>,
 ) -> Result<Fisher> {
+    let mut sums = Sums::default();
+    let walked = walk(network, chunks, seed, observer, &mut |name, gradient, _| sums.add(name, gradient))?;
+    sums.0.insert(network.config().output_name().to_owned(), walked.head);
+    for gradient in walked.stream {
+        sums.add(STREAM, gradient)?;
+    }
+    sums.finish(chunks.iter().map(|chunk| chunk.len() as u64).sum())
+}
+
+/// Takes of a matrix its name, the gradient by its outputs and its inputs: `[1, tokens, rows]` and `[1, tokens, columns]`.
+type Take<'a> = dyn FnMut(&str, Tensor<3>, Tensor<3>) -> Result<()> + 'a;
+
+/// What the way back comes to.
+pub(super) struct Walked {
+    /// Gradient by the stream before the first block, of each chunk.
+    stream: Vec<Tensor<3>>,
+    /// Squared gradients by the outputs of the head, summed over tokens.
+    head: Vec<f64>,
+}
+
+/// Forward through all blocks and back, a block at a time; `take` gets every matrix of every block, once for each chunk.
+///
+/// # Errors
+/// As [`fisher`]; what `take` reports.
+pub(super) fn walk(
+    network: &Network,
+    chunks: &[&[u32]],
+    seed: u64,
+    observer: &mut Observer<'_>,
+    take: &mut Take<'_>,
+) -> Result<Walked> {
     let config = network.config();
     let length = chunks.first().map_or(0, |chunk| chunk.len());
     if length == 0 || chunks.iter().any(|chunk| chunk.len() != length) {
@@ -74,8 +105,7 @@ pub fn fisher(
     }
 
     step.next("output")?;
-    let mut sums = Sums::default();
-    let mut gradients = output(network, stream, seed, &mut sums)?;
+    let (mut gradients, head) = output(network, stream, seed)?;
 
     let tracked = Positions::new(config, length, &network.device().clone().autodiff());
     let layer = Layer { config, positions: &tracked };
@@ -85,13 +115,13 @@ pub fn fisher(
         for (x, gradient) in before.pop().into_iter().flatten().zip(&mut gradients) {
             let x = x.autodiff().require_grad();
             // A zero is added to every product: its gradient is that of the product.
-            let mut taps: Vec<(Part, Tensor<3>)> = Vec::with_capacity(Part::ALL.len());
+            let mut taps: Vec<(Part, Tensor<3>, Tensor<3>)> = Vec::with_capacity(Part::ALL.len());
             let norms = block.norms.clone().map(Tensor::autodiff);
             let after = layer.forward(x.clone(), norms, &mut |part, input| {
                 let weight = block.matrix(part).weight.clone().autodiff();
-                let y = input.matmul(weight.transpose().unsqueeze());
+                let y = input.clone().matmul(weight.transpose().unsqueeze());
                 let tap = y.zeros_like().require_grad();
-                taps.push((part, tap.clone()));
+                taps.push((part, tap.clone(), input.inner()));
                 let y = y + tap;
                 match &block.matrix(part).bias {
                     Some(bias) => y + bias.clone().autodiff().unsqueeze(),
@@ -101,16 +131,13 @@ pub fn fisher(
             let loss = (after * gradient.clone().autodiff()).sum();
             let found = loss.backward();
             let missing = || Error::unsupported("a gradient is missing from the graph");
-            for (part, tap) in taps {
-                sums.add(&part.name(index), tap.grad(&found).ok_or_else(missing)?)?;
+            for (part, tap, input) in taps {
+                take(&part.name(index), tap.grad(&found).ok_or_else(missing)?, input)?;
             }
             *gradient = x.grad(&found).ok_or_else(missing)?;
         }
     }
-    for gradient in gradients {
-        sums.add(STREAM, gradient)?;
-    }
-    sums.finish((chunks.len() * length) as u64)
+    Ok(Walked { stream: gradients, head })
 }
 
 /// Key of the gradient by the first stream.
@@ -118,7 +145,7 @@ const STREAM: &str = "";
 
 /// Squared gradients, summed over tokens.
 #[derive(Default)]
-pub(super) struct Sums(BTreeMap<String, Vec<f64>>);
+struct Sums(BTreeMap<String, Vec<f64>>);
 
 impl Sums {
     fn add(&mut self, name: &str, gradient: Tensor<3>) -> Result<()> {
@@ -149,13 +176,9 @@ impl Sums {
     }
 }
 
-/// The gradient of -ln p by the stream after the last block, a chunk at a time, with labels drawn from p.
-pub(super) fn output(
-    network: &Network,
-    stream: Vec<Tensor<3>>,
-    seed: u64,
-    sums: &mut Sums,
-) -> Result<Vec<Tensor<3>>> {
+/// The gradient of -ln p by the stream after the last block, a chunk at a time, with labels drawn from p; and its squares
+/// by the logits, summed over tokens.
+fn output(network: &Network, stream: Vec<Tensor<3>>, seed: u64) -> Result<(Vec<Tensor<3>>, Vec<f64>)> {
     let (config, head) = (network.config(), network.head()?);
     let vocabulary = config.vocabulary;
     let weight = head.norm.clone().autodiff();
@@ -184,8 +207,7 @@ pub(super) fn output(
         let missing = || Error::unsupported("a gradient is missing from the graph");
         gradients.push(x.grad(&loss.backward()).ok_or_else(missing)?);
     }
-    sums.0.insert(config.output_name().to_owned(), spread);
-    Ok(gradients)
+    Ok((gradients, spread))
 }
 
 /// The word at which the probabilities so far exceed `unit`.
