@@ -41,6 +41,7 @@ struct Weights {
 }
 
 pub(crate) fn run(args: &Run, global: &Global) -> Result<Exit> {
+    memory::one_heap();
     let prompt = prompt(args.prompt.as_deref())?;
     let started = Instant::now();
     let model = args.model_args.open(&args.model)?;
