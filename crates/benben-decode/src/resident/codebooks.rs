@@ -14,7 +14,7 @@ const POSITIONS: usize = 32;
 /// Rows of one piece of work.
 const ROWS: usize = 8 * LANES;
 /// Vectors from which on values are dearer to look up than to multiply.
-const MANY: usize = 8;
+pub(super) const MANY: usize = 8;
 
 /// One stage of one group.
 #[derive(Debug)]
@@ -24,7 +24,9 @@ struct Stage {
     count: usize,
     /// Number of codewords.
     size: usize,
-    /// Coordinate `i` of all codewords, for each `i`.
+    /// Coordinate `i` of all codewords, for each `i`: tables are made of them.
+    coordinates: Vec<f32>,
+    /// Codewords one after the other: rows are made of them.
     words: Vec<f32>,
     /// Codeword of each vector, row after row.
     codes: Vec<u8>,
@@ -50,8 +52,9 @@ impl Codebooks {
                 _ => (0, columns / dim),
             };
             let size = part.words.len() / dim;
-            let words = (0..dim).flat_map(|i| part.words.iter().skip(i).step_by(dim)).copied().collect();
-            Stage { first, count, size, words, codes: part.codes }
+            let coordinates =
+                (0..dim).flat_map(|i| part.words.iter().skip(i).step_by(dim)).copied().collect();
+            Stage { first, count, size, coordinates, words: part.words, codes: part.codes }
         };
         let crossing = !columns.is_multiple_of(dim);
         Self { rows, columns, dim, crossing, stages: parts.into_iter().map(stage).collect() }
@@ -62,13 +65,13 @@ impl Codebooks {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.stages.iter().map(|s| size_of_val(&*s.words) + s.codes.len()).sum()
+        self.stages.iter().map(|s| 2 * size_of_val(&*s.words) + s.codes.len()).sum()
     }
 
     /// Most bytes of a matrix of so many groups and stages: a byte for each vector and stage, 256 codewords each.
     pub(super) fn most_bytes(rows: usize, columns: usize, dim: usize, groups: u16, stages: u8) -> usize {
         let codes = rows.saturating_mul(columns).div_ceil(dim.max(1)).saturating_mul(stages.into());
-        let books = usize::from(groups) * usize::from(stages) * (256 * dim * size_of::<f32>());
+        let books = usize::from(groups) * usize::from(stages) * (2 * 256 * dim * size_of::<f32>());
         codes.saturating_add(books)
     }
 
@@ -83,14 +86,32 @@ impl Codebooks {
             let codes = &stage.codes[row * stage.count..][..stage.count];
             let vectors = out[stage.first * self.dim..].chunks_mut(self.dim);
             for ((out, &code), written) in vectors.zip(codes).zip(&mut written[stage.first..]) {
-                for (i, out) in out.iter_mut().enumerate() {
-                    let word = stage.words[i * stage.size + usize::from(code)];
-                    // The first codeword is the value, also where it is -0.0.
-                    *out = if *written { *out + word } else { word };
+                let word = &stage.words[usize::from(code) * self.dim..][..self.dim];
+                // The first codeword is the value, also where it is -0.0.
+                if std::mem::replace(written, true) {
+                    out.iter_mut().zip(word).for_each(|(o, w)| *o += w);
+                } else {
+                    out.copy_from_slice(word);
                 }
-                *written = true;
             }
         }
+    }
+
+    /// One value.
+    pub(super) fn at(&self, row: usize, column: usize) -> f32 {
+        let element = row * self.columns + column;
+        let words = self.stages.iter().filter_map(|stage| {
+            // Of the row's vectors those of the stage, unless they cross rows: then all are.
+            let (vector, i) = if self.crossing {
+                (element / self.dim, element % self.dim)
+            } else {
+                let within = (column / self.dim).checked_sub(stage.first).filter(|&v| v < stage.count)?;
+                (row * stage.count + within, column % self.dim)
+            };
+            Some(stage.words[usize::from(stage.codes[vector]) * self.dim + i])
+        });
+        // The first codeword is the value, also where it is -0.0.
+        words.reduce(|sum, word| sum + word).unwrap_or(0.0)
     }
 
     /// Row `row` of vectors that follow each other through all rows.
@@ -102,9 +123,9 @@ impl Codebooks {
             while !rest.is_empty() {
                 let (own, others) = rest.split_at_mut(rest.len().min(self.dim - skip));
                 let code = usize::from(stage.codes[vector]);
-                for (i, out) in own.iter_mut().enumerate() {
-                    let word = stage.words[(skip + i) * stage.size + code];
-                    *out = if number > 0 { *out + word } else { word };
+                let word = &stage.words[code * self.dim + skip..];
+                for (out, word) in own.iter_mut().zip(word) {
+                    *out = if number > 0 { *out + word } else { *word };
                 }
                 (rest, vector, skip) = (others, vector + 1, 0);
             }
@@ -167,7 +188,7 @@ impl Stage {
         let mut tables = vec![0.0; self.count * self.size];
         let parts = x[self.first * dim..].par_chunks(dim);
         tables.par_chunks_mut(self.size).zip(parts).with_min_len(POSITIONS).for_each(|(table, x)| {
-            for (words, x) in self.words.chunks(self.size).zip(x) {
+            for (words, x) in self.coordinates.chunks(self.size).zip(x) {
                 table.iter_mut().zip(words).for_each(|(t, w)| *t += w * x);
             }
         });

@@ -87,6 +87,17 @@ impl Fine {
         }
     }
 
+    /// One value.
+    pub(super) fn at(&self, row: usize, column: usize) -> f32 {
+        let at = row * self.columns + column;
+        let mut value = [0.0];
+        match &self.codes {
+            Codes::Bytes(codes) => self.values(at, &codes[at..=at], &mut value),
+            Codes::Words(codes) => self.values(at, &codes[at..=at], &mut value),
+        }
+        value[0]
+    }
+
     fn values<T: Copy + Into<f32> + Into<i32>>(&self, first: usize, codes: &[T], out: &mut [f32]) {
         match &self.meaning {
             Meaning::Gains { dim, gains } => {

@@ -4,13 +4,14 @@ use super::codebooks::Codebooks;
 use super::fine::{Fine, Meaning};
 use super::node::{BLOCK, Node, blocks};
 use super::sparse::Sparse;
+use super::strips::Strips;
+use super::turned::{Stored, Turned};
 use super::{Form, Panels, Tensor};
 use crate::evaluate::{self, Evaluator};
-use crate::product::{LANES, Turned, most_bytes as panel_bytes};
+use crate::product::{LANES, Turned as Integers, most_bytes as panel_bytes};
 use benben_codec::lattice::{self, Lattice};
 use benben_codec::{pvq, raw, rvq, ternary};
 use benben_format::{Dtype, Error, Expr, LeafSource, LeafSpec, Result, StoredLeaf, in_memory};
-use std::ops::Range;
 
 /// The tensor as codes.
 pub(super) fn tensor(tensor: &Tensor<'_>) -> Result<Node> {
@@ -109,6 +110,37 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether it stays as it is stored where a matrix is transposed.
+    fn turns(&self) -> bool {
+        matches!(self, Self::Codebooks { .. } | Self::Fine { .. } | Self::Points { .. })
+    }
+
+    /// Most bytes of a matrix in this form.
+    fn most_bytes(&self, [rows, columns]: [usize; 2]) -> Result<usize> {
+        Ok(match *self {
+            Self::Lattice { reach, exceptions } => panel_bytes(rows, columns, Some((reach, exceptions)), 1),
+            Self::Halves { .. } => panel_bytes(rows, columns, None, 2),
+            Self::Codebooks { dim, groups, stages } => {
+                Codebooks::most_bytes(rows, columns, dim, groups, stages)
+            }
+            // Each group has its levels beside: with one column or two that is more than the values.
+            Self::Trits => dense_bytes([rows, columns])
+                .saturating_add(rows.div_ceil(LANES).saturating_mul(2 * 4 * LANES)),
+            Self::Fine { exceptions } => {
+                let exceptions = in_memory(exceptions)?.saturating_mul(size_of::<(u64, f32)>());
+                let codes = rows.saturating_mul(columns).saturating_mul(2);
+                codes.saturating_add(exceptions).saturating_add(FINE_TABLE)
+            }
+            Self::Points { dim } => {
+                let all = rows.saturating_mul(columns);
+                all.saturating_mul(2).saturating_add(all.div_ceil(dim).saturating_mul(4))
+            }
+            Self::Values => dense_bytes([rows, columns]),
+        })
+    }
+}
+
 /// Most bytes of the shifts of a lattice: one for each magnitude that has a symbol.
 const FINE_TABLE: usize = 1 << 10;
 
@@ -176,7 +208,6 @@ impl Loader<'_> {
     fn leaf(&self, leaf: &StoredLeaf, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
         let [rows, columns] = shape;
         let source = self.evaluator.reader.leaf(leaf);
-        let elements = |r: &Range<usize>| (r.start * columns) as u64..(r.end * columns) as u64;
         let mut panels = Panels::new(rows, columns, None);
         match Plan::of(source.spec())? {
             Plan::Values => return self.values(node, shape),
@@ -188,19 +219,19 @@ impl Loader<'_> {
             Plan::Fine { .. } => {
                 let Some(lattice) = Lattice::of(&source)? else { return self.values(node, shape) };
                 let mut fine = Fine::new(rows, columns, Meaning::Lattice(lattice.into()));
-                let mut integers = Vec::new();
-                for range in blocks(rows, columns) {
-                    integers.resize(range.len() * columns, 0.0);
-                    lattice::integers(&source, elements(&range), &mut integers)?;
-                    fine.push(&integers);
-                }
+                Strips::of(source.spec(), rows * columns).rows(
+                    shape,
+                    1,
+                    |elements, out| lattice::integers(&source, elements, out),
+                    |_, integers| fine.push(integers),
+                )?;
                 return Ok(Node::Fine(fine));
             }
             Plan::Points { dim } => {
                 let all = rows * columns;
                 let gains = Vec::with_capacity(all.div_ceil(dim));
                 let mut fine = Fine::new(rows, columns, Meaning::Gains { dim, gains });
-                for range in blocks(all.div_ceil(dim), dim) {
+                for range in Strips::of_groups(source.spec(), all.div_ceil(dim), dim).ranges() {
                     let mut points = vec![0.0; (range.end * dim).min(all) - range.start * dim];
                     let mut gains = vec![0.0; range.len()];
                     pvq::points(&source, range.start as u64..range.end as u64, &mut points, &mut gains)?;
@@ -210,24 +241,28 @@ impl Loader<'_> {
                 return Ok(Node::Fine(fine));
             }
             Plan::Halves { brain } => {
-                for range in blocks(rows, columns) {
-                    let mut bytes = vec![0; 2 * range.len() * columns];
-                    raw::decode_bytes(&source, elements(&range), &mut bytes)?;
-                    panels.push_halves(&bytes, brain);
-                }
+                Strips::of(source.spec(), rows * columns).rows(
+                    shape,
+                    2,
+                    |elements, out| raw::decode_bytes(&source, elements, out),
+                    |_, bytes| panels.push_halves(bytes, brain),
+                )?;
             }
             Plan::Lattice { .. } => {
                 let Some(lattice) = Lattice::of(&source)? else { return self.values(node, shape) };
                 panels = Panels::new(rows, columns, Some(&lattice));
-                let mut integers = Vec::new();
-                for range in blocks(rows, columns) {
-                    let wanted = elements(&range);
-                    integers.resize(range.len() * columns, 0.0);
-                    lattice::integers(&source, wanted.clone(), &mut integers)?;
-                    let from = lattice.exceptions.partition_point(|e| e.0 < wanted.start);
-                    let to = lattice.exceptions.partition_point(|e| e.0 < wanted.end);
-                    panels.push_integers(&integers, &lattice, &lattice.exceptions[from..to], wanted.start);
-                }
+                Strips::of(source.spec(), rows * columns).rows(
+                    shape,
+                    1,
+                    |elements, out| lattice::integers(&source, elements, out),
+                    |range, integers| {
+                        let start = (range.start * columns) as u64;
+                        let end = start + integers.len() as u64;
+                        let from = lattice.exceptions.partition_point(|e| e.0 < start);
+                        let to = lattice.exceptions.partition_point(|e| e.0 < end);
+                        panels.push_integers(integers, &lattice, &lattice.exceptions[from..to], start);
+                    },
+                )?;
             }
         }
         Ok(Node::Panels(panels))
@@ -262,7 +297,8 @@ impl Loader<'_> {
         self.values(node, shape)
     }
 
-    /// The integers of a lattice turned round before they are packed, halves likewise; of anything else the values.
+    /// The integers of a lattice turned round before they are packed, halves likewise; codewords and points as they are;
+    /// of anything else the values.
     fn transposed(&self, of: &evaluate::Node, node: &evaluate::Node, shape: [usize; 2]) -> Result<Node> {
         let [rows, columns] = shape;
         // Each block of rows would take all that is stored: at once, whatever it is.
@@ -288,16 +324,22 @@ impl Loader<'_> {
             }
             return Ok(Node::Panels(panels));
         }
+        if fits(rows, columns) && plan.turns() {
+            match self.leaf(leaf, of, [columns, rows])? {
+                Node::Codebooks(books) => return Ok(Node::Turned(Turned(Stored::Codebooks(books)))),
+                Node::Fine(fine) => return Ok(Node::Turned(Turned(Stored::Fine(fine)))),
+                _ => {}
+            }
+        }
         if !fits(rows, columns) || !matches!(plan, Plan::Lattice { .. }) {
             return values();
         }
         let Some(mut lattice) = Lattice::of(&source)? else { return values() };
-        let mut integers = Turned::new(rows, columns);
+        let mut integers = Integers::new(rows, columns);
         let mut strip = Vec::new();
-        for range in blocks(columns, rows) {
-            strip.resize(range.len() * rows, 0.0);
-            let elements = (range.start * rows) as u64..(range.end * rows) as u64;
-            lattice::integers(&source, elements, &mut strip)?;
+        for range in Strips::of(source.spec(), rows * columns).ranges() {
+            strip.resize(range.len(), 0.0);
+            lattice::integers(&source, range.start as u64..range.end as u64, &mut strip)?;
             integers.push(&strip);
         }
         drop(strip);
@@ -318,13 +360,15 @@ impl Loader<'_> {
         }
         let of = |row: usize| levels.get(in_memory((row * columns) as u64 / run).unwrap_or(usize::MAX));
         let mut panels = Panels::new(rows, columns, None);
-        let mut trits = Vec::new();
-        for range in blocks(rows, columns) {
-            trits.resize(range.len() * columns, 0);
-            ternary::trits(source, (range.start * columns) as u64..(range.end * columns) as u64, &mut trits)?;
-            let levels: Vec<[f32; 2]> = range.filter_map(of).copied().collect();
-            panels.push_trits(&trits, &levels);
-        }
+        Strips::of(source.spec(), rows * columns).rows(
+            shape,
+            1,
+            |elements, out| ternary::trits(source, elements, out),
+            |range, trits| {
+                let levels: Vec<[f32; 2]> = range.filter_map(of).copied().collect();
+                panels.push_trits(trits, &levels);
+            },
+        )?;
         Ok(Node::Panels(panels))
     }
 
@@ -353,31 +397,7 @@ impl Loader<'_> {
         Ok(match node {
             Expr::Leaf(leaf) if fits(rows, columns) => {
                 let plan = Plan::of(&leaf.spec)?;
-                let codes = match plan {
-                    Plan::Lattice { reach, exceptions } => {
-                        panel_bytes(rows, columns, Some((reach, exceptions)), 1)
-                    }
-                    Plan::Halves { .. } => panel_bytes(rows, columns, None, 2),
-                    Plan::Codebooks { dim, groups, stages } => {
-                        Codebooks::most_bytes(rows, columns, dim, groups, stages)
-                    }
-                    // Each group has its levels beside: with one column or two that is more than the values.
-                    Plan::Trits => {
-                        values().saturating_add(rows.div_ceil(LANES).saturating_mul(2 * 4 * LANES))
-                    }
-                    Plan::Fine { exceptions } => {
-                        let exceptions = in_memory(exceptions)?.saturating_mul(size_of::<(u64, f32)>());
-                        rows.saturating_mul(columns)
-                            .saturating_mul(2)
-                            .saturating_add(exceptions)
-                            .saturating_add(FINE_TABLE)
-                    }
-                    Plan::Points { dim } => {
-                        let all = rows.saturating_mul(columns);
-                        all.saturating_mul(2).saturating_add(all.div_ceil(dim).saturating_mul(4))
-                    }
-                    Plan::Values => values(),
-                };
+                let codes = plan.most_bytes([rows, columns])?;
                 match (form, plan) {
                     (Form::Codes, _) | (_, Plan::Codebooks { .. }) => codes,
                     (Form::Dense, _) => values(),
@@ -389,12 +409,13 @@ impl Loader<'_> {
                 all(&[of])?.saturating_add((rows.saturating_add(columns)).saturating_mul(4))
             }
             Expr::Permute { of, .. } => all(&[of])?.saturating_add(rows.max(columns).saturating_mul(8)),
-            Expr::Transpose(of) => match (&**of, form) {
-                (Expr::Leaf(leaf), Form::Codes) if fits(rows, columns) => match Plan::of(&leaf.spec)? {
-                    Plan::Lattice { reach, exceptions } => {
-                        panel_bytes(rows, columns, Some((reach, exceptions)), 1)
+            Expr::Transpose(of) => match &**of {
+                Expr::Leaf(leaf) if fits(rows, columns) => match (Plan::of(&leaf.spec)?, form) {
+                    (plan @ Plan::Codebooks { .. }, _) => plan.most_bytes([columns, rows])?,
+                    (plan, Form::Codes) if plan.turns() => plan.most_bytes([columns, rows])?,
+                    (plan @ (Plan::Lattice { .. } | Plan::Halves { .. }), Form::Codes) => {
+                        plan.most_bytes([rows, columns])?
                     }
-                    Plan::Halves { .. } => panel_bytes(rows, columns, None, 2),
                     _ => values(),
                 },
                 _ => values(),

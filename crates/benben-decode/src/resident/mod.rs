@@ -6,6 +6,8 @@ mod fine;
 mod load;
 mod node;
 mod sparse;
+mod strips;
+mod turned;
 
 use crate::pack::Tensor;
 use crate::product::{Job, Kernel, Panels, run};
@@ -21,7 +23,7 @@ pub enum Form {
     /// `pvq`), of 8 or 16 bits where these have no common step or are many (numbered points of `pvq`, `scalar` above 6
     /// bits), trits, codewords of `rvq`, halves of f16 and bf16, factors of low-rank products, places and narrow values
     /// of `sparse`. What has no such form is f32: matrices of fewer than 16 rows, `rvq` with groups of a leaf of three
-    /// dimensions, and what is transposed but integers and halves.
+    /// dimensions, and of what is transposed trits, sums and the like.
     Codes,
 }
 

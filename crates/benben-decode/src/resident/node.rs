@@ -3,6 +3,7 @@
 use super::codebooks::Codebooks;
 use super::fine::Fine;
 use super::sparse::Sparse;
+use super::turned::{Stored, Turned};
 use crate::hadamard::{hadamard_rows, inverse_hadamard_rows};
 use crate::product::{Job, Kernel, LANES, MAX_COLUMNS, Panels, run};
 use std::ops::Range;
@@ -25,6 +26,8 @@ pub(super) enum Node {
     Codebooks(Codebooks),
     /// Integers of 8 or 16 bits.
     Fine(Fine),
+    /// Either of these, transposed.
+    Turned(Turned),
     /// Groups that are not zero.
     Sparse(Box<Sparse>),
     /// Few rows, or none: values, row-major.
@@ -99,6 +102,7 @@ impl Node {
             Self::Panels(panels) => [panels.rows(), panels.columns()],
             Self::Codebooks(books) => books.shape(),
             Self::Fine(fine) => fine.shape(),
+            Self::Turned(turned) => turned.shape(),
             Self::Sparse(sparse) => sparse.shape(),
             Self::Few { rows, columns, .. } => [*rows, *columns],
             Self::Sum(terms) => terms.first().map_or([0, 0], Self::shape),
@@ -118,6 +122,7 @@ impl Node {
             Self::Panels(panels) => panels.bytes(),
             Self::Codebooks(books) => books.bytes(),
             Self::Fine(fine) => fine.bytes(),
+            Self::Turned(turned) => turned.bytes(),
             Self::Sparse(sparse) => sparse.bytes(),
             Self::Few { values, .. } => size_of_val(&**values),
             Self::Sum(nodes) | Self::Product(nodes) => nodes.iter().map(Self::bytes).sum(),
@@ -145,8 +150,11 @@ impl Node {
             Self::Rotate { seed, block, of } => Self::Rotate { seed, block, of: one(of) },
             Self::Fine(fine) => Self::dense(fine.shape(), |row, out| fine.row(row, out)),
             Self::Sparse(sparse) => Self::dense(sparse.shape(), |row, out| sparse.row(row, out)),
+            Self::Turned(turned) if matches!(turned.0, Stored::Fine(_)) => {
+                Self::dense(turned.shape(), |row, out| turned.row(row, out))
+            }
             // Tables would have to add up as codewords do: these stay what they are.
-            same @ (Self::Codebooks(_) | Self::Few { .. }) => same,
+            same @ (Self::Codebooks(_) | Self::Turned(_) | Self::Few { .. }) => same,
         }
     }
 
@@ -192,6 +200,9 @@ impl Node {
             }
             Self::Fine(fine) => {
                 out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| fine.row(id, out));
+            }
+            Self::Turned(turned) => {
+                out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| turned.row(id, out));
             }
             Self::Sparse(sparse) => {
                 out.chunks_mut(columns).zip(ids).for_each(|(out, &id)| sparse.row(id, out));
@@ -260,6 +271,7 @@ impl Node {
             }
             Self::Codebooks(books) => books.multiply(kernel, x, out),
             Self::Fine(fine) => fine.multiply(x, out),
+            Self::Turned(turned) => turned.multiply(kernel, x, out),
             Self::Sparse(sparse) => sparse.multiply(x, out),
             Self::Few { values, .. } => {
                 for (x, out) in x.rows().zip(out.chunks_mut(rows.max(1))) {
