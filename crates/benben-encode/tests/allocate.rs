@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
 
 use benben_encode::allocate::{Effort, Goal, Levels, Replaced, Trial, allocate};
-use benben_encode::{Codec, DataFree, Method, Plan, Recipe, pack, pack_with};
+use benben_encode::{Codec, Coded, Coder, DataFree, Method, Plan, Recipe, Task, pack, pack_with};
 use benben_format::{Dtype, ErrorKind, Result, ignore};
 use benben_io::{ModelSource, SideFile, TensorInfo};
 use std::borrow::Cow;
@@ -275,4 +275,39 @@ fn products_are_planned_where_they_pay() {
         );
     }
     assert!(losses[1] < losses[0], "{losses:?}");
+}
+
+/// Codes as [`DataFree`], and says of one layer that a rotated basis makes its loss a quarter.
+struct Rotating;
+
+impl Coder for Rotating {
+    fn code(&self, task: &Task<'_>) -> Result<Coded> {
+        let coded = DataFree.code(task)?;
+        let better = task.method.rotate && task.name.starts_with("layers.2.");
+        Ok(Coded { loss: coded.loss * if better { 0.25 } else { 1.0 }, ..coded })
+    }
+
+    fn metric(&self, _: &str) -> Option<[u8; 32]> {
+        None
+    }
+
+    fn calibration(&self) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn a_basis_is_chosen_for_each_tensor() {
+    let (model, folder) = (Made::new(), tempfile::tempdir().unwrap());
+    let levels = Levels::open(folder.path(), &Rotating).unwrap();
+    for effort in [1, 2] {
+        let effort = Effort { generations: 0, ..Effort::new(effort) };
+        let found =
+            allocate(&model, &recipe(), Goal::Bytes(30_000), &effort, &levels, None, &mut ignore).unwrap();
+        let rotated = found.plan.tensors.iter().filter(|t| t.method.contains("rotate"));
+        let rotated: Vec<&str> = rotated.map(|t| t.name.as_str()).collect();
+        let expected: &[&str] = if effort.both_bases { &["layers.2.a[x]"] } else { &[] };
+        assert_eq!(rotated, expected);
+        assert_eq!(packed(&model, &found.recipe).len() as u64, found.bytes);
+    }
 }

@@ -13,6 +13,8 @@ pub struct Effort {
     /// Whether each tensor is coded with and without the statistics of its layer, and what does less harm is kept; below,
     /// only tables are.
     pub both_ways: bool,
+    /// Whether each tensor is coded in a rotated basis too, and stored so where that is better.
+    pub both_bases: bool,
     /// Samples of calibration data that plans are judged on.
     pub samples: usize,
     /// Generations of evolution; 0 keeps the plan of the dynamic programme.
@@ -43,8 +45,18 @@ impl Effort {
             _ => (4, 32, 96, 150, 64),
         };
         let stages = vec![stage((samples / 8).max(1), (offspring / 4).max(2))];
-        let both_ways = effort >= 3;
+        let (both_bases, both_ways) = (effort >= 2, effort >= 3);
         let ranks = if effort >= 5 { vec![4, 8, 16] } else { Vec::new() };
-        Self { levels_per_bit, influence_samples, both_ways, samples, generations, offspring, stages, ranks }
+        Self {
+            levels_per_bit,
+            influence_samples,
+            both_ways,
+            both_bases,
+            samples,
+            generations,
+            offspring,
+            stages,
+            ranks,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::levels::{Level, Levels, settled};
 use crate::coder::{Coder, Task};
-use crate::method::{Codec, Method};
+use crate::method::{Codec, Method, rotation_block};
 use crate::pack::{identity, quantizable};
 use crate::plan::{Plan, Treatment};
 use benben_codec::Target;
@@ -32,6 +32,11 @@ pub(super) struct Unit {
     pub(super) method: Method,
     /// Levels by the number of steps of the grid.
     pub(super) levels: BTreeMap<u32, Level>,
+}
+
+/// What levels of about as many bytes are compared by, in bits for each weight: a factor of 4 in the loss is worth one.
+pub(super) fn score(level: &Level) -> f64 {
+    level.loss.max(f64::MIN_POSITIVE).log2() / 2.0 + level.bits_per_weight
 }
 
 impl Unit {
@@ -71,6 +76,17 @@ impl Unit {
     /// Whether statistics of its layer could be left aside.
     pub(super) fn can_be_plain(&self) -> bool {
         matches!(self.method.codec, Codec::Scalar | Codec::Trellis) && !self.method.plain
+    }
+
+    /// The same tensors in a rotated basis, no levels known; none where the method has no choice, or nothing would mix.
+    pub(super) fn rotated(&self, model: &dyn ModelSource) -> Result<Option<Self>> {
+        let free = matches!(self.method.codec, Codec::Scalar | Codec::Trellis) && !self.method.rotate;
+        let shape = &model.tensors()[self.position].shape;
+        if !free || rotation_block(shape)?.is_none() {
+            return Ok(None);
+        }
+        let method = Method { rotate: true, ..self.method };
+        Ok(Some(Self { method, levels: BTreeMap::new(), ..self.clone() }))
     }
 
     /// The method of `bits` for each weight.
@@ -121,8 +137,6 @@ impl Unit {
             let rank = ranks.iter().copied().find(|r| f64::from(*r) == known);
             return rank.map_or(Ok(plain), with);
         }
-        // Encoders miss their bytes by a little: in bits for each weight, a factor of 4 in the loss is worth one.
-        let score = |l: &Level| l.loss.max(f64::MIN_POSITIVE).log2() / 2.0 + l.bits_per_weight;
         let mut best = (score(&plain), 0);
         for rank in levels.promising(task, &levels.expression(&plain)?, ranks)? {
             let found = score(&with(rank)?);
