@@ -113,5 +113,7 @@ pub(crate) fn show_search(found: &Allocation) -> Result<()> {
     let others = others.into_iter().filter_map(|(what, loss)| Some(format!("{what}: {:.5}", loss?)));
     let others: Vec<String> = others.collect();
     let beside = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
-    say!("loss on the text: {loss:.5} nats for each token{beside}; {} samples were run", found.evaluations)
+    // In the network's order they are coded when the plan stands.
+    let apart = if found.recipe.sequential.is_some() { ", each tensor coded for itself" } else { "" };
+    say!("loss on the text{apart}: {loss:.5} nats for each token{beside}; {} samples were run", found.evaluations)
 }
