@@ -43,6 +43,13 @@ impl Palette {
         true
     }
 
+    /// The codes of a matrix whose transpose was pushed, `columns` rows of `rows` values.
+    pub(super) fn transposed(mut self, [rows, columns]: [usize; 2]) -> Self {
+        let stored = std::mem::take(&mut self.codes);
+        self.codes = (0..rows * columns).map(|i| stored[i % columns * rows + i / columns]).collect();
+        self
+    }
+
     /// The codes on `device`, one byte each where that is enough.
     pub(super) fn upload(self, [rows, columns]: [usize; 2], device: &Device) -> Result<Coded> {
         let bits = if self.table.len() <= 256 { 8 } else { 16 };
