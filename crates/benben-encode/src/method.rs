@@ -169,7 +169,7 @@ impl Method {
         if self.metric.is_some() && self.rank.is_none() {
             return refuse("metric is that of a product: give a rank too".into());
         }
-        if self.plain && !matches!(self.codec, Codec::Scalar | Codec::Trellis | Codec::Rvq) {
+        if self.plain && !matches!(self.codec, Codec::Scalar | Codec::Trellis | Codec::Pvq | Codec::Rvq) {
             return refuse("has no parameter plain: its values alone decide anyway".into());
         }
         if self.even && (self.plain || !matches!(self.codec, Codec::Scalar | Codec::Trellis)) {

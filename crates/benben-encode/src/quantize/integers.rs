@@ -169,18 +169,7 @@ impl<I: Integers> Passes<'_, I> {
     fn run(mut self, aim: Aim) -> Result<Made> {
         let problem = self.problem;
         let mut count = PASSES;
-        let mut once = |dial: f64| self.passes(dial, std::mem::replace(&mut count, 1));
-        match aim {
-            Aim::Dial(dial) => self.passes(dial, PASSES),
-            Aim::BitsPerWeight(bits) => Goal::bits(bits).turn(start(problem, bits), |dial| {
-                let made = once(dial)?;
-                Ok((problem.bits(&made.leaf, &made.columns)?, made))
-            }),
-            Aim::Loss(loss) => Goal::loss(loss).turn(problem.dial_at(loss), |dial| {
-                let made = once(dial)?;
-                Ok((dial::score(problem.outcome(&made)?.loss), made))
-            }),
-        }
+        turned(problem, aim, start, |dial| self.passes(dial, std::mem::replace(&mut count, 1)))
     }
 
     /// Step of the leaf at a dial.
@@ -234,6 +223,26 @@ impl<I: Integers> Passes<'_, I> {
         let leaf = if last { Some(self.integers.leaf(&rule, step, &passed)?) } else { None };
         self.last = Some((dial, step, passed));
         Ok(leaf.map(|leaf| Made { leaf, columns, dial }))
+    }
+}
+
+/// What `trial` makes where its dial meets `aim`; `start` guesses the dial of so many bits.
+pub(super) fn turned(
+    problem: &Problem<'_>,
+    aim: Aim,
+    start: impl Fn(&Problem<'_>, f64) -> f64,
+    mut trial: impl FnMut(f64) -> Result<Made>,
+) -> Result<Made> {
+    match aim {
+        Aim::Dial(dial) => trial(dial),
+        Aim::BitsPerWeight(bits) => Goal::bits(bits).turn(start(problem, bits), |dial| {
+            let made = trial(dial)?;
+            Ok((problem.bits(&made.leaf, &made.columns)?, made))
+        }),
+        Aim::Loss(loss) => Goal::loss(loss).turn(problem.dial_at(loss), |dial| {
+            let made = trial(dial)?;
+            Ok((dial::score(problem.outcome(&made)?.loss), made))
+        }),
     }
 }
 

@@ -179,10 +179,10 @@ impl<'a> Problem<'a> {
         let made = match method.codec {
             Codec::Scalar => integers::scalar(self, aim)?,
             Codec::Trellis => integers::trellis(self, aim)?,
-            Codec::Rvq => vectors::rvq(self, method, aim)?,
+            Codec::Rvq | Codec::Pvq => vectors::vectors(self, method, aim)?,
             other => {
                 return Err(Error::unsupported(format!("codec {} with feedback", other.name()))
-                    .with_hint("scalar, trellis and rvq have it"));
+                    .with_hint("scalar, trellis, rvq and pvq have it"));
             }
         };
         let outcome = self.outcome(&made)?;
@@ -250,5 +250,5 @@ impl<'a> Problem<'a> {
 
 /// Whether rows of the leaf are columns of the matrix.
 fn is_turned(leaf: &EncodedLeaf) -> bool {
-    [Codec::Trellis.name(), Codec::Rvq.name()].contains(&&*leaf.spec.codec)
+    [Codec::Trellis.name(), Codec::Rvq.name(), Codec::Pvq.name()].contains(&&*leaf.spec.codec)
 }
