@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn what_is_reported_is_what_is_stored(
-        codec in prop::sample::select(&["scalar", "trellis", "rvq", "pvq"][..]),
+        codec in prop::sample::select(&["scalar", "trellis", "rvq", "pvq", "ternary"][..]),
         (rows, columns) in (1usize..100, 1usize..80),
         bits in 1.0f64..5.0,
         by_dial: bool,
@@ -98,11 +98,13 @@ fn each_ingredient_pays() {
 }
 
 #[test]
-fn codewords_gain_by_feedback() {
+fn vectors_and_trits_gain_by_feedback() {
     let (rows, columns) = (192, 160);
     let (weights, moment) = (numbers(rows * columns, 3), moment(columns, 20.0));
     let shape = [rows as u64, columns as u64];
-    for (codec, bits) in [("rvq", 2.0), ("rvq", 3.0), ("pvq", 2.0), ("pvq", 3.0)] {
+    for (codec, bits) in
+        [("rvq", 2.0), ("rvq", 3.0), ("pvq", 2.0), ("pvq", 3.0), ("ternary", 1.5), ("ternary", 3.0)]
+    {
         let method: Method = codec.parse().unwrap();
         let (expr, fit) =
             method.encode(&weights, &shape, benben_codec::Target::BitsPerWeight(bits), 0).unwrap();
@@ -148,7 +150,7 @@ fn threads_do_not_change_a_bit() {
     let (weights, moment) = (numbers(rows * columns, 5), moment(columns, 20.0));
     let metric = Metric { second_moment: &moment, rows: None };
     let shape = [rows as u64, columns as u64];
-    for method in ["scalar", "trellis", "trellis:rotate=true", "rvq", "pvq"] {
+    for method in ["scalar", "trellis", "trellis:rotate=true", "rvq", "pvq", "ternary"] {
         let by = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let method: Method = method.parse().unwrap();

@@ -54,6 +54,60 @@ pub(super) fn reach(
     }
 }
 
+/// How planes are stacked for values of some law.
+#[derive(Debug, Clone, Copy)]
+pub struct Stack(Plan);
+
+impl Stack {
+    /// The planes that suit values like `x` at so many bits for each.
+    ///
+    /// # Errors
+    /// InvalidArgument for bits that are not positive, and values that cannot be encoded.
+    pub fn of(x: &[f32], bits: f64) -> Result<Self> {
+        check(x, &[x.len() as u64])?;
+        let target = Target::BitsPerWeight(bits);
+        Goal::of(target)?;
+        let rms = (energy(x) / x.len().max(1) as f64).sqrt();
+        if rms == 0.0 {
+            return Ok(Self(Plan { planes: 1, wide: false, finest: 0.0, start: 0.0 }));
+        }
+        Ok(Self(Plan::choose(&Sample::of(x), rms, target, MAX_PLANES)))
+    }
+
+    /// Planes.
+    #[must_use]
+    pub fn planes(&self) -> usize {
+        self.0.planes
+    }
+
+    /// One plane more.
+    #[must_use]
+    pub fn deeper(self) -> Self {
+        // Each takes three times the reach.
+        Self(Plan { planes: self.0.planes + 1, finest: self.0.finest, ..self.0 })
+    }
+
+    /// Root mean square of values for which a finer threshold than `threshold`, that of the last plane, gains nothing.
+    #[must_use]
+    pub fn reach(&self, threshold: f64) -> f64 {
+        self.first(threshold) * (-self.0.finest).exp2()
+    }
+
+    pub(super) fn wide(&self) -> bool {
+        self.0.wide
+    }
+
+    /// Threshold of the first plane where the last has `threshold`.
+    pub(super) fn first(&self, threshold: f64) -> f64 {
+        threshold * 3f64.powi(self.0.planes as i32 - 1)
+    }
+}
+
+/// Threshold of plane `k` where that of plane 0 is `first`.
+pub(super) fn threshold(first: f64, k: usize) -> f32 {
+    ((first / 3f64.powi(k as i32)) as f32).max(f32::from_bits(1))
+}
+
 /// The stack of a plan, its first threshold turned until the goal is met, and whether it is.
 fn turn(
     values: &[f32],
@@ -81,13 +135,19 @@ fn turn(
 }
 
 /// `count` planes, the first at `threshold`, and their sum as a decoder adds it.
-fn stack(values: &[f32], row: usize, threshold: f64, count: usize, wide: bool) -> (Vec<Plane>, Vec<f32>) {
+pub(super) fn stack(
+    values: &[f32],
+    row: usize,
+    threshold: f64,
+    count: usize,
+    wide: bool,
+) -> (Vec<Plane>, Vec<f32>) {
     let mut decoded = vec![0.0; values.len()];
     let mut residual = values.to_vec();
     let mut own = vec![0.0; values.len()];
     let planes = (0..count)
         .map(|k| {
-            let threshold = ((threshold / 3f64.powi(k as i32)) as f32).max(f32::from_bits(1));
+            let threshold = self::threshold(threshold, k);
             let least = if wide && k + 1 < count { 2.0 * threshold } else { 0.0 };
             let plane = Plane::at(&residual, row, threshold, least);
             plane.values(&mut own);

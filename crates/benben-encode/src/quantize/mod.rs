@@ -23,7 +23,8 @@
 //! | `steps` | factors of columns and rows |
 //! | `pass`, `kernel` | one pass over the columns |
 //! | `integers` | passes of scalar and trellis until the dial is met |
-//! | `vectors` | the same for rvq |
+//! | `vectors` | the same for rvq and pvq |
+//! | `planes` | the same for ternary |
 //! | `dial` | what is asked for |
 //! | `coder` | tensors of a model by what calibration knows of them |
 //! | `sequential` | the same in the order in which the network runs, each by what is stored of those before it |
@@ -36,6 +37,7 @@ mod integers;
 mod kernel;
 mod loss;
 mod pass;
+mod planes;
 mod problem;
 mod sequential;
 mod steps;

@@ -160,9 +160,9 @@ pub(super) fn vectors(problem: &Problem<'_>, method: &Method, aim: Aim) -> Resul
                 rule = vectors.learned(&shape, &x, price)?;
             }
         }
-        let leaf = rule.leaf(&shape, &x)?;
+        let leaves = vec![rule.leaf(&shape, &x)?];
         last = Some((x, columns.clone()));
-        Ok(Made { leaf, columns, dial })
+        Ok(Made { leaves, columns, dial })
     };
     turned(problem, aim, start, trial)
 }
