@@ -172,7 +172,7 @@ impl Method {
         if self.plain && matches!(self.codec, Codec::Raw | Codec::Lowrank) {
             return refuse("has no parameter plain: its values alone decide anyway".into());
         }
-        if self.even && (self.plain || !matches!(self.codec, Codec::Scalar | Codec::Trellis)) {
+        if self.even && (self.plain || matches!(self.codec, Codec::Raw | Codec::Lowrank)) {
             return refuse("has no parameter even: it gives columns no steps of their own".into());
         }
         if self.codec == Codec::Raw && (self.target().is_some() || self.rotate || self.rank.is_some()) {

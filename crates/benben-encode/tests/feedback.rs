@@ -184,7 +184,9 @@ fn what_does_not_fit_is_refused() {
     let trellis: Method = "trellis".parse().unwrap();
     let e = feedback(&trellis, &weights, &[4, 3, 1], &metric, aim, 0).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
-    feedback(&scalar, &weights, &[4, 3, 1], &metric, aim, 0).unwrap();
+    for method in ["scalar", "ternary"] {
+        feedback(&method.parse().unwrap(), &weights, &[4, 3, 1], &metric, aim, 0).unwrap();
+    }
     // Nothing to say is said in little.
     let (_, dead) = feedback(&scalar, &[0.0; 12], &[4, 3], &metric, aim, 0).unwrap();
     assert_eq!((dead.loss, dead.relative_mse), (0.0, 0.0));

@@ -14,6 +14,8 @@ use rayon::prelude::*;
 /// Planes with the thresholds and levels of each.
 pub struct Chooser {
     planes: Vec<Rule>,
+    /// Elements of a row.
+    columns: usize,
 }
 
 struct Rule {
@@ -31,28 +33,32 @@ pub struct Part {
 }
 
 impl Chooser {
-    /// The rule for the targets `x` of a tensor of `shape` by a `stack` whose last plane has this `threshold`.
+    /// The rule for targets `x`, rows of `columns` one after the other, by a `stack` whose last plane has this
+    /// `threshold`.
     ///
     /// # Errors
-    /// As [`encode`](super::encode()); InvalidArgument for a threshold that is not positive.
-    pub fn learned(shape: &[u64], x: &[f32], stack: &Stack, threshold: f64) -> Result<Self> {
-        let row = check(x, shape)?;
+    /// As [`encode`](super::encode()); InvalidArgument for rows that are not whole, and a threshold that is not positive.
+    pub fn learned(columns: usize, x: &[f32], stack: &Stack, threshold: f64) -> Result<Self> {
+        check(x, &[x.len() as u64])?;
+        if columns == 0 || x.is_empty() || !x.len().is_multiple_of(columns) {
+            return Err(Error::invalid(format!("{} targets in rows of {columns}", x.len())));
+        }
         let first = stack.first(threshold);
         if !(threshold > 0.0 && first.is_finite()) {
             return Err(Error::invalid(format!("threshold {threshold}, expected a positive number")));
         }
-        let planes = stack::stack(x, row, first, stack.planes(), stack.wide()).0;
+        let planes = stack::stack(x, columns, first, stack.planes(), stack.wide()).0;
         let rule = |(k, plane): (usize, Plane)| {
             let Plane { level_run, unit, levels, .. } = plane;
             Rule { threshold: stack::threshold(first, k), level_run, unit, levels }
         };
-        Ok(Self { planes: planes.into_iter().enumerate().map(rule).collect() })
+        Ok(Self { planes: planes.into_iter().enumerate().map(rule).collect(), columns })
     }
 
-    /// The path of `rows`, each of `columns` values, through the columns.
+    /// The path of `rows` through the columns.
     #[must_use]
-    pub fn part(&self, rows: &[usize], columns: usize) -> Part {
-        let of = |rule: &Rule| rows.iter().map(|&row| rule.pair(row * columns)).collect();
+    pub fn part(&self, rows: &[usize]) -> Part {
+        let of = |rule: &Rule| rows.iter().map(|&row| rule.pair(row * self.columns)).collect();
         Part { planes: self.planes.iter().map(|rule| (rule.threshold, of(rule))).collect() }
     }
 
@@ -61,7 +67,8 @@ impl Chooser {
     /// # Errors
     /// As [`encode`](super::encode()).
     pub fn leaves(&self, shape: &[u64], x: &[f32]) -> Result<Vec<EncodedLeaf>> {
-        let row = check(x, shape)?;
+        check(x, shape)?;
+        let row = self.columns;
         let mut sums = vec![0f32; x.len()];
         let mut leaves = Vec::with_capacity(self.planes.len());
         for rule in &self.planes {
@@ -130,15 +137,16 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
             };
-            let shape = [rows as u64, columns as u64];
+            // Rows may have several dimensions.
+            let shape = [rows as u64, columns as u64, 1];
             let x: Vec<f32> = (0..rows * columns).map(|_| random() + random() * random()).collect();
             let other: Vec<f32> = (0..rows * columns).map(|_| random() + random()).collect();
             let stack = Stack::of(&x, bits).unwrap();
-            let chooser = Chooser::learned(&shape, &x, &stack, threshold).unwrap();
+            let chooser = Chooser::learned(columns, &x, &stack, threshold).unwrap();
             let mut values = vec![0f32; x.len()];
             let all: Vec<usize> = (0..rows).collect();
             for rows in all.chunks(rows.div_ceil(2)) {
-                let mut part = chooser.part(rows, columns);
+                let mut part = chooser.part(rows);
                 for column in 0..columns {
                     let target: Vec<f32> = rows.iter().map(|r| other[r * columns + column]).collect();
                     let mut own = vec![0.0; rows.len()];
@@ -162,9 +170,9 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let x = [1.0, -2.0, 0.5, 0.0, 3.0, -0.25];
         let stack = Stack::of(&x, 1.5).unwrap();
-        assert!(Chooser::learned(&[2, 2], &x, &stack, 0.5).is_err());
-        assert!(Chooser::learned(&[2, 3], &x, &stack, 0.0).is_err());
-        let chooser = Chooser::learned(&[2, 3], &x, &stack, 0.5).unwrap();
+        assert!(Chooser::learned(4, &x, &stack, 0.5).is_err());
+        assert!(Chooser::learned(3, &x, &stack, 0.0).is_err());
+        let chooser = Chooser::learned(3, &x, &stack, 0.5).unwrap();
         assert!(chooser.leaves(&[2, 3], &x[1..]).is_err() && Stack::of(&x, -1.0).is_err());
     }
 }

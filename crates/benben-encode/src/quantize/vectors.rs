@@ -3,6 +3,11 @@
 //! Vectors run along the *outputs*: the leaf holds the transpose, as that of a trellis does. The errors of different
 //! rows never meet in the loss, so all elements of a vector count alike, and feedback goes from column to column as for
 //! single numbers; vectors along the inputs would need blocks of the factor and lose what is inside a block.
+//!
+//! Factors of columns make their energies unequal. A pvq leaf has tables for loud runs and for quiet ones; an rvq leaf has
+//! one table for each stage, and pays for the mixture. On Gaussian weights of inputs whose neighbours are alike (example
+//! `feedback`) columns differ by rotation alone: it costs rvq 0.9 dB at 2 bits, and pvq, with the same vectors, nothing;
+//! one step for all columns costs rvq 1.3 dB. Real columns differ without rotation.
 
 use super::dial::Aim;
 use super::integers::{Made, start, turned};
