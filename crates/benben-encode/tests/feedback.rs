@@ -145,6 +145,20 @@ fn aims_are_met() {
 }
 
 #[test]
+fn planes_meet_aims() {
+    for bits in [0.8, 1.5, 2.5, 4.0] {
+        let found = outcome("ternary", Options::default(), Aim::BitsPerWeight(bits));
+        let range = bits * 0.96..=bits * 1.002;
+        assert!(range.contains(&found.bits_per_weight), "{bits}: {found:?}");
+        let same = outcome("ternary", Options::default(), Aim::Loss(found.loss));
+        assert!(same.loss <= found.loss * 1.01 && same.loss > found.loss * 0.8, "{same:?} {found:?}");
+        // So many planes as are guessed for a dial.
+        let again = outcome("ternary", Options::default(), Aim::Dial(found.dial));
+        assert!((again.bits_per_weight / bits - 1.0).abs() < 0.25, "{bits}: {again:?}");
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let (rows, columns) = (320, 130);
     let (weights, moment) = (numbers(rows * columns, 5), moment(columns, 20.0));

@@ -15,7 +15,8 @@
 //!
 //! What is stored is `scale(rows?, columns, integers)`: integers of one step, chosen column by column so that later
 //! columns make good what earlier ones err by (`factor`), with a factor for each column by water-filling (`steps`)
-//! and, by `rotate`, in a rotated basis. Integers are chosen by error and bits together.
+//! and, by `rotate`, in a rotated basis. Integers are chosen by error and bits together. In place of integers there may be
+//! vectors along the outputs, or a sum of planes of trits.
 //!
 //! | file | owns |
 //! |---|---|
