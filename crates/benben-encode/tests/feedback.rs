@@ -159,6 +159,24 @@ fn planes_meet_aims() {
 }
 
 #[test]
+fn far_dials_and_zeros_are_coded() {
+    let (rows, columns) = (64, 64);
+    let (noise, moment) = (numbers(rows * columns, 3), moment(columns, 3000.0));
+    let metric = Metric { second_moment: &moment, rows: None };
+    for method in ["scalar", "trellis", "pvq", "ternary"] {
+        for (weights, most) in [(noise.clone(), f64::INFINITY), (vec![0.0; rows * columns], 0.0)] {
+            for aim in [Aim::Dial(-200.0), Aim::Dial(200.0), Aim::BitsPerWeight(2.0)] {
+                let shape = [rows as u64, columns as u64];
+                let (expr, found) = feedback(&method.parse().unwrap(), &weights, &shape, &metric, aim, 0)
+                    .unwrap_or_else(|e| panic!("{method} {aim:?}: {e}"));
+                assert!(found.loss.is_finite() && found.loss <= most, "{method} {aim:?}: {found:?}");
+                assert!(decoded(expr, &shape).iter().all(|v| v.is_finite()), "{method} {aim:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let (rows, columns) = (320, 130);
     let (weights, moment) = (numbers(rows * columns, 5), moment(columns, 20.0));

@@ -249,7 +249,7 @@ pub(super) fn turned(
 
 /// The step of a uniform quantizer at a dial.
 pub(super) fn step_at(problem: &Problem<'_>, dial: f64) -> f64 {
-    (dial.exp2() / SLOPE).sqrt() / problem.unit
+    ((dial.exp2() / SLOPE).sqrt() / problem.unit).clamp(1e-30, 1e30)
 }
 
 /// Root mean square of each column, in units of what its errors cost.

@@ -19,6 +19,8 @@ const PASSES: usize = 2;
 const THRESHOLD: f64 = 0.6;
 /// Part of the bits that is made use of at least, by one plane more.
 const FILLED: f64 = 0.97;
+/// Bits that planes are chosen for at least: a dial may leave none.
+const LEAST_BITS: f64 = 0.05;
 /// Planes, at most.
 const MOST: usize = 16;
 
@@ -37,7 +39,7 @@ pub(super) fn ternary(problem: &Problem<'_>, aim: Aim) -> Result<Made> {
         Aim::Dial(dial) => bits_at(problem, dial),
     };
     let x = matrix(problem, &problem.column_factors).in_steps(Order::Columns);
-    let mut stack = ternary::Stack::of(&x, bits)?;
+    let mut stack = ternary::Stack::of(&x, bits.max(LEAST_BITS))?;
     loop {
         let made = by(problem, aim, &stack, &rms)?;
         let missed = match aim {

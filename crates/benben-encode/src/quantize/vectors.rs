@@ -136,7 +136,7 @@ pub(super) fn vectors(problem: &Problem<'_>, method: &Method, aim: Aim) -> Resul
     let mut last: Option<(Vec<f32>, Vec<f32>)> = None;
     let mut count = PASSES;
     let trial = |dial: f64| {
-        let price = dial.exp2() / (problem.unit * problem.unit);
+        let price = (dial.exp2() / (problem.unit * problem.unit)).clamp(1e-60, 1e60);
         let columns = steps::within(&problem.column_factors, &problem.largest, vectors.reach(price));
         let matrix = Matrix {
             columns: &problem.scaled,
