@@ -6,7 +6,7 @@
 
 use super::code::Coder;
 use super::encode::{Job, check, group_size};
-use super::pulse_encode::{Rule, step_at};
+use super::pulse_encode::Rule;
 use super::{Form, Settings};
 use crate::squared_error;
 use benben_format::{EncodedLeaf, Error, Result, element_count};
@@ -58,12 +58,6 @@ impl Chooser {
             ))),
             None => Ok(Self { rule: Points::Pulses(pulses), settings: *settings }),
         }
-    }
-
-    /// The step of pulses where a bit must save the squared error `price`. They reach 127 of it.
-    #[must_use]
-    pub fn step(price: f64) -> f32 {
-        step_at(price)
     }
 
     /// Elements of a group.

@@ -71,7 +71,7 @@ pub(super) struct Rule {
 impl Rule {
     /// The rule for `values`, a tensor of `shape`, where a bit must save the squared error `price`.
     pub(super) fn learned(values: &[f32], shape: &[u64], settings: &Settings, price: f64) -> Result<Self> {
-        let step = step_at(price);
+        let step = step_of((price / LAMBDA).max(f64::MIN_POSITIVE).log2());
         let job = Job::new(values, shape, settings, step)?;
         let (survey, _) = job.sample(step);
         let (bits, error) = job.estimate(step);
@@ -132,11 +132,6 @@ impl Rule {
         let Some((_, job, plan)) = best else { return Err(Error::invalid("no runs were tried")) };
         Ok(job.leaf(&plan, self.step, self.shifts.clone(), &symbols)?.0)
     }
-}
-
-/// The step at which one bit more saves the squared error `price` for each weight.
-pub(super) fn step_at(price: f64) -> f32 {
-    step_of((price / LAMBDA).max(f64::MIN_POSITIVE).log2())
 }
 
 impl<'a> Job<'a> {

@@ -10,7 +10,7 @@
 //! one step for all columns costs rvq 1.3 dB. Real columns differ without rotation.
 
 use super::dial::Aim;
-use super::integers::{Made, start, turned};
+use super::integers::{Made, start, step_at, turned};
 use super::pass::{Group, Matrix, Order, Step};
 use super::problem::Problem;
 use super::steps;
@@ -28,8 +28,10 @@ const ROWS: usize = 256;
 const LEAST: u64 = 4096;
 /// Largest relative error that codebooks are asked for.
 const WORST: f64 = 0.9;
-/// Pulses that the largest weight of a column takes at most, with room for errors of earlier columns.
-const PULSES: f32 = 100.0;
+/// What weights reach, in steps of a uniform quantizer at the same slope: less than a pulse counts, with room for errors
+/// of earlier columns. Codebooks would reach further; with the loudest columns of SmolLM2-135M kept to this, rvq at 3 bits
+/// errs by 5 % less on them and takes 4 seconds in place of 31.
+const REACH: f64 = 100.0;
 
 /// What vectors are coded by.
 #[derive(Clone, Copy)]
@@ -60,14 +62,6 @@ impl Vectors {
             seed,
             ..usual
         })
-    }
-
-    /// What weights reach where a bit must save the squared error `price`.
-    fn reach(&self, price: f64) -> f32 {
-        match self {
-            Self::Codewords(_) => f32::INFINITY,
-            Self::Points(_) => PULSES * pvq::Chooser::step(price),
-        }
     }
 
     /// The rule for targets `x`.
@@ -137,7 +131,9 @@ pub(super) fn vectors(problem: &Problem<'_>, method: &Method, aim: Aim) -> Resul
     let mut count = PASSES;
     let trial = |dial: f64| {
         let price = (dial.exp2() / (problem.unit * problem.unit)).clamp(1e-60, 1e60);
-        let columns = steps::within(&problem.column_factors, &problem.largest, vectors.reach(price));
+        #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
+        let reach = (REACH * step_at(problem, dial)) as f32;
+        let columns = steps::within(&problem.column_factors, &problem.largest, reach);
         let matrix = Matrix {
             columns: &problem.scaled,
             rows: problem.rows,
