@@ -24,7 +24,7 @@ pub fn has_feedback(method: &Method, shape: &[u64]) -> bool {
         Codec::Rvq | Codec::Pvq => !method.plain && vectors::fits(method, shape),
         // Its factors are those of the layer.
         Codec::Lowrank => true,
-        _ => false,
+        Codec::Raw => false,
     }
 }
 
