@@ -30,7 +30,7 @@ const LEAST: u64 = 4096;
 const WORST: f64 = 0.9;
 /// What weights reach, in steps of a uniform quantizer at the same slope: less than a pulse counts, with room for errors
 /// of earlier columns. Codebooks would reach further; with the loudest columns of SmolLM2-135M kept to this, rvq at 3 bits
-/// errs by 5 % less on them and takes 4 seconds in place of 31.
+/// loses 5 to 6 % less in their matrices, of which one takes 4 seconds in place of 31.
 const REACH: f64 = 100.0;
 
 /// What vectors are coded by.
