@@ -7,7 +7,8 @@
 //! Factors of columns make their energies unequal. A pvq leaf has tables for loud runs and for quiet ones; an rvq leaf has
 //! one table for each stage, and pays for the mixture. On Gaussian weights of inputs whose neighbours are alike (example
 //! `feedback`) columns differ by rotation alone: it costs rvq 0.9 dB at 2 bits, and pvq, with the same vectors, nothing;
-//! one step for all columns costs rvq 1.3 dB. Real columns differ without rotation.
+//! one step for all columns costs rvq 1.3 dB. Real columns differ without rotation: of four matrices of SmolLM2-135M at 3
+//! bits, it takes 4 to 9 % off the loss of three with rvq, and changes pvq by 2 %.
 
 use super::dial::Aim;
 use super::integers::{Made, start, step_at, turned};
