@@ -85,13 +85,16 @@ fn main() -> Result<()> {
         let (decoded, bits) = nearest(&weights, bits);
         Ok((relative(&decoded), bits))
     })?;
-    for codec in ["scalar", "trellis", "rvq"] {
+    for codec in ["scalar", "trellis", "pvq", "rvq", "ternary"] {
         line(&format!("{codec}, entropy-coded"), &|bits| {
             let (expr, fit) =
                 codec.parse::<Method>()?.encode(&weights, &shape, Target::BitsPerWeight(bits), 0)?;
             let mut decoded = vec![0.0; m * n];
+            // Planes of trits are several.
             for leaf in expr.leaves() {
-                benben_codec::decode(leaf, 0..(m * n) as u64, &mut decoded)?;
+                let mut own = vec![0.0; m * n];
+                benben_codec::decode(leaf, 0..(m * n) as u64, &mut own)?;
+                decoded.iter_mut().zip(own).for_each(|(sum, v)| *sum += v);
             }
             Ok((relative(&decoded), fit.bits_per_weight))
         })?;

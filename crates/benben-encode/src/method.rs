@@ -86,7 +86,7 @@ pub struct Method {
     /// Whether rows go through a randomized Hadamard transform first, seeded by the recipe.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotate: bool,
-    /// Whether the values alone decide, where there are statistics of the layer too: scalar, trellis, rvq.
+    /// Whether the values alone decide, where there are statistics of the layer too: every codec but raw and lowrank.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain: bool,
     /// Whether all columns have one step where feedback could give each its own: what those steps buy is measured by it.
@@ -169,10 +169,10 @@ impl Method {
         if self.metric.is_some() && self.rank.is_none() {
             return refuse("metric is that of a product: give a rank too".into());
         }
-        if self.plain && !matches!(self.codec, Codec::Scalar | Codec::Trellis | Codec::Rvq) {
+        if self.plain && matches!(self.codec, Codec::Raw | Codec::Lowrank) {
             return refuse("has no parameter plain: its values alone decide anyway".into());
         }
-        if self.even && (self.plain || !matches!(self.codec, Codec::Scalar | Codec::Trellis)) {
+        if self.even && (self.plain || matches!(self.codec, Codec::Raw | Codec::Lowrank)) {
             return refuse("has no parameter even: it gives columns no steps of their own".into());
         }
         if self.codec == Codec::Raw && (self.target().is_some() || self.rotate || self.rank.is_some()) {

@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn what_is_reported_is_what_is_stored(
-        codec in prop::sample::select(&["scalar", "trellis", "rvq"][..]),
+        codec in prop::sample::select(&["scalar", "trellis", "rvq", "pvq", "ternary"][..]),
         (rows, columns) in (1usize..100, 1usize..80),
         bits in 1.0f64..5.0,
         by_dial: bool,
@@ -50,7 +50,7 @@ proptest! {
         seed: u64,
     ) {
         // Codebooks want some weights.
-        let (rows, columns) = if codec == "rvq" { (64 + rows / 2, 64 + columns / 4) } else { (rows, columns) };
+        let (rows, columns) = if codec.ends_with("vq") { (64 + rows / 2, 64 + columns / 4) } else { (rows, columns) };
         let weights = numbers(rows * columns, seed);
         let (moment, of_rows) = (moment(columns, loud), numbers(rows, seed ^ 1));
         let of_rows: Vec<f32> = of_rows.iter().map(|x| x.abs()).collect();
@@ -98,19 +98,21 @@ fn each_ingredient_pays() {
 }
 
 #[test]
-fn codewords_gain_by_feedback() {
+fn vectors_and_trits_gain_by_feedback() {
     let (rows, columns) = (192, 160);
     let (weights, moment) = (numbers(rows * columns, 3), moment(columns, 20.0));
     let shape = [rows as u64, columns as u64];
-    for bits in [2.0, 3.0] {
-        let method: Method = "rvq".parse().unwrap();
+    for (codec, bits) in
+        [("rvq", 2.0), ("rvq", 3.0), ("pvq", 2.0), ("pvq", 3.0), ("ternary", 1.5), ("ternary", 3.0)]
+    {
+        let method: Method = codec.parse().unwrap();
         let (expr, fit) =
             method.encode(&weights, &shape, benben_codec::Target::BitsPerWeight(bits), 0).unwrap();
         let errors: Vec<f32> = weights.iter().zip(decoded(expr, &shape)).map(|(w, v)| w - v).collect();
         let plain = loss(&errors, columns, &moment, None) / loss(&weights, columns, &moment, None);
-        let found = outcome("rvq", Options::default(), Aim::BitsPerWeight(bits));
+        let found = outcome(codec, Options::default(), Aim::BitsPerWeight(bits));
         assert!(found.bits_per_weight <= fit.bits_per_weight * 1.02, "{found:?} {fit:?}");
-        assert!(found.loss < 0.6 * plain, "{bits}: {found:?}, {plain} without");
+        assert!(found.loss < 0.6 * plain, "{codec} {bits}: {found:?}, {plain} without");
     }
 }
 
@@ -118,7 +120,7 @@ fn codewords_gain_by_feedback() {
 fn codewords_that_cross_columns_are_refused() {
     let (weights, moment) = (numbers(99 * 60, 3), moment(60, 1.0));
     let metric = Metric { second_moment: &moment, rows: None };
-    for method in ["rvq:dim=2", "rvq:groups=3"] {
+    for method in ["rvq:dim=2", "rvq:groups=3", "pvq:dim=16"] {
         let method: Method = method.parse().unwrap();
         assert!(!benben_encode::quantize::has_feedback(&method, &[99, 60]));
         let e = feedback(&method, &weights, &[99, 60], &metric, Aim::BitsPerWeight(3.0), 0).unwrap_err();
@@ -128,7 +130,7 @@ fn codewords_that_cross_columns_are_refused() {
 
 #[test]
 fn aims_are_met() {
-    for method in ["scalar", "trellis"] {
+    for method in ["scalar", "trellis", "pvq"] {
         for bits in [1.5, 2.5, 4.0] {
             let found = outcome(method, Options::default(), Aim::BitsPerWeight(bits));
             let range = bits * 0.98..=bits * 1.002;
@@ -143,12 +145,44 @@ fn aims_are_met() {
 }
 
 #[test]
+fn planes_meet_aims() {
+    for bits in [0.8, 1.5, 2.5, 4.0] {
+        let found = outcome("ternary", Options::default(), Aim::BitsPerWeight(bits));
+        let range = bits * 0.96..=bits * 1.002;
+        assert!(range.contains(&found.bits_per_weight), "{bits}: {found:?}");
+        let same = outcome("ternary", Options::default(), Aim::Loss(found.loss));
+        assert!(same.loss <= found.loss * 1.01 && same.loss > found.loss * 0.8, "{same:?} {found:?}");
+        // So many planes as are guessed for a dial.
+        let again = outcome("ternary", Options::default(), Aim::Dial(found.dial));
+        assert!((again.bits_per_weight / bits - 1.0).abs() < 0.25, "{bits}: {again:?}");
+    }
+}
+
+#[test]
+fn far_dials_and_zeros_are_coded() {
+    let (rows, columns) = (64, 64);
+    let (noise, moment) = (numbers(rows * columns, 3), moment(columns, 3000.0));
+    let metric = Metric { second_moment: &moment, rows: None };
+    for method in ["scalar", "trellis", "pvq", "ternary"] {
+        for (weights, most) in [(noise.clone(), f64::INFINITY), (vec![0.0; rows * columns], 0.0)] {
+            for aim in [Aim::Dial(-200.0), Aim::Dial(200.0), Aim::BitsPerWeight(2.0)] {
+                let shape = [rows as u64, columns as u64];
+                let (expr, found) = feedback(&method.parse().unwrap(), &weights, &shape, &metric, aim, 0)
+                    .unwrap_or_else(|e| panic!("{method} {aim:?}: {e}"));
+                assert!(found.loss.is_finite() && found.loss <= most, "{method} {aim:?}: {found:?}");
+                assert!(decoded(expr, &shape).iter().all(|v| v.is_finite()), "{method} {aim:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let (rows, columns) = (320, 130);
     let (weights, moment) = (numbers(rows * columns, 5), moment(columns, 20.0));
     let metric = Metric { second_moment: &moment, rows: None };
     let shape = [rows as u64, columns as u64];
-    for method in ["scalar", "trellis", "trellis:rotate=true", "rvq"] {
+    for method in ["scalar", "trellis", "trellis:rotate=true", "rvq", "pvq", "ternary"] {
         let by = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let method: Method = method.parse().unwrap();
@@ -182,7 +216,9 @@ fn what_does_not_fit_is_refused() {
     let trellis: Method = "trellis".parse().unwrap();
     let e = feedback(&trellis, &weights, &[4, 3, 1], &metric, aim, 0).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
-    feedback(&scalar, &weights, &[4, 3, 1], &metric, aim, 0).unwrap();
+    for method in ["scalar", "ternary"] {
+        feedback(&method.parse().unwrap(), &weights, &[4, 3, 1], &metric, aim, 0).unwrap();
+    }
     // Nothing to say is said in little.
     let (_, dead) = feedback(&scalar, &[0.0; 12], &[4, 3], &metric, aim, 0).unwrap();
     assert_eq!((dead.loss, dead.relative_mse), (0.0, 0.0));

@@ -64,6 +64,24 @@ impl Coder {
 
     /// Code of group `x` and its squared error.
     pub(super) fn code(&self, x: &[f32]) -> (Code, f64) {
+        let Some((chosen, point, scale)) = self.chosen(x) else { return (Code::default(), square(x)) };
+        let point = &point[..self.dim];
+        let error = x
+            .iter()
+            .zip(point)
+            .map(|(&v, &p)| (f64::from(v) - f64::from(scale * f32::from(p))).powi(2))
+            .sum();
+        (Code { level: chosen.level, class: chosen.class, index: self.pyramid.index(point) }, error)
+    }
+
+    /// What the code of group `x` decodes to.
+    pub(super) fn values(&self, x: &[f32], values: &mut [f32]) {
+        let Some((_, point, scale)) = self.chosen(x) else { return values.fill(0.0) };
+        values.iter_mut().zip(point).for_each(|(v, p)| *v = scale * f32::from(p));
+    }
+
+    /// The best level of group `x`, its point, and what that is multiplied with; none: zeros.
+    fn chosen(&self, x: &[f32]) -> Option<(Choice, [i16; MAX_DIM], f32)> {
         let energy = square(x);
         let length = energy.sqrt();
         let rough = self.class(self.level(length));
@@ -78,17 +96,12 @@ impl Coder {
             }
         }
         if chosen.class == 0 {
-            return (Code::default(), energy);
+            return None;
         }
-        let point = &points[which][..self.dim];
-        let squares: u32 = point.iter().map(|&p| u32::from(p.unsigned_abs()).pow(2)).sum();
+        let squares: u32 =
+            points[which][..self.dim].iter().map(|&p| u32::from(p.unsigned_abs()).pow(2)).sum();
         let scale = scale(chosen.level, self.grid.step, squares);
-        let error = x
-            .iter()
-            .zip(point)
-            .map(|(&v, &p)| (f64::from(v) - f64::from(scale * f32::from(p))).powi(2))
-            .sum();
-        (Code { level: chosen.level, class: chosen.class, index: self.pyramid.index(point) }, error)
+        Some((chosen, points[which], scale))
     }
 
     /// The best code of `x` in class `class`, its point written to `point`.

@@ -98,7 +98,7 @@ fn numbered(
     }
 }
 
-fn check(values: &[f32], shape: &[u64], settings: &Settings) -> Result<()> {
+pub(super) fn check(values: &[f32], shape: &[u64], settings: &Settings) -> Result<()> {
     let elements = element_count(shape)?;
     if elements != values.len() as u64 {
         return Err(Error::invalid(format!(
@@ -122,14 +122,31 @@ fn check(values: &[f32], shape: &[u64], settings: &Settings) -> Result<()> {
 
 /// The largest group, at most `most`, whose points have room at `bits` for each weight; rather one that divides the
 /// rows, if that takes no more than a quarter off.
-fn group_size(most: usize, bits: f64, shape: &[u64]) -> usize {
+pub(super) fn group_size(most: usize, bits: f64, shape: &[u64]) -> usize {
     let most = most.min((ROOM / bits.max(1.0)) as usize).max(1);
     let row = shape.last().map_or(1, |&c| usize::try_from(c).unwrap_or(usize::MAX)).max(1);
     (most - most / 4..=most).rev().find(|d| row.is_multiple_of(*d)).unwrap_or(most)
 }
 
+/// Gains of a tensor's groups, and what points of them cost.
+pub(super) struct Gains {
+    curve: Curve,
+    smallest: f64,
+    largest: f64,
+    most: usize,
+    dim: usize,
+}
+
+impl Gains {
+    /// The coder where a bit must save the squared error `price`.
+    pub(super) fn coder(&self, price: f64) -> Result<Coder> {
+        let grid = self.curve.grid(price, self.smallest, self.largest, self.most);
+        Coder::new(&self.curve, grid, price, self.dim)
+    }
+}
+
 /// One tensor cut into groups of one size.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     values: &'a [f32],
     shape: &'a [u64],
     chunk_groups: u32,
@@ -139,14 +156,14 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(values: &'a [f32], shape: &'a [u64], settings: &Settings, dim: usize) -> Self {
+    pub(super) fn new(values: &'a [f32], shape: &'a [u64], settings: &Settings, dim: usize) -> Self {
         let mut last = [0.0; MAX_DIM];
         let tail = &values[values.len() - values.len() % dim..];
         last[..tail.len()].copy_from_slice(tail);
         Self { values, shape, chunk_groups: settings.chunk_groups, dim, last }
     }
 
-    fn groups(&self) -> usize {
+    pub(super) fn groups(&self) -> usize {
         self.values.len().div_ceil(self.dim)
     }
 
@@ -158,30 +175,44 @@ impl<'a> Job<'a> {
         leaf.stored_bytes() as f64 * 8.0 / self.values.len().max(1) as f64
     }
 
-    /// Turns the price of a bit until the leaf meets the goal: on a sample first, then on the leaf itself.
-    fn reach(&self, goal: Goal, rival: Option<&Fit>) -> Result<Option<Made>> {
-        let norms: Vec<f64> = (0..self.groups()).into_par_iter().map(|i| square(self.group(i))).collect();
-        let energy: f64 = norms.iter().sum();
+    pub(super) fn norms(&self) -> Vec<f64> {
+        (0..self.groups()).into_par_iter().map(|i| square(self.group(i))).collect()
+    }
+
+    /// What the groups, not all of them zero, of these squared `norms` ask of a grid.
+    pub(super) fn gains(&self, norms: &[f64]) -> Gains {
         let mut sorted: Vec<f64> = norms.iter().copied().filter(|&n| n > 0.0).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let occupied: Vec<usize> = (0..norms.len()).filter(|&i| norms[i] > 0.0).collect();
-        let stride = |n: usize, of: usize| n.div_ceil(of).max(1);
-        let picked: Vec<&[f32]> =
-            occupied.iter().step_by(stride(occupied.len(), CURVE_SAMPLE)).map(|&i| self.group(i)).collect();
-        let curve = Curve::measure(&picked, self.dim);
-        let (smallest, largest) = (sorted[sorted.len() / 50].sqrt(), sorted[sorted.len() - 1].sqrt());
-        // A class costs a head table: few groups get few classes.
-        let most = (2 + self.groups() / 256).min(MAX_CLASSES);
-        let grid = |dial: f64| curve.grid(dial.exp2(), smallest, largest, most);
+        let stride = occupied.len().div_ceil(CURVE_SAMPLE).max(1);
+        let picked: Vec<&[f32]> = occupied.iter().step_by(stride).map(|&i| self.group(i)).collect();
+        Gains {
+            curve: Curve::measure(&picked, self.dim),
+            smallest: sorted[sorted.len() / 50].sqrt(),
+            largest: sorted[sorted.len() - 1].sqrt(),
+            // A class costs a head table: few groups get few classes.
+            most: (2 + self.groups() / 256).min(MAX_CLASSES),
+            dim: self.dim,
+        }
+    }
 
+    /// Groups that stand for all.
+    pub(super) fn sample(&self) -> Vec<usize> {
+        (0..self.groups()).step_by(self.groups().div_ceil(SAMPLE).max(1)).collect()
+    }
+
+    /// Turns the price of a bit until the leaf meets the goal: on a sample first, then on the leaf itself.
+    fn reach(&self, goal: Goal, rival: Option<&Fit>) -> Result<Option<Made>> {
+        let norms = self.norms();
+        let energy: f64 = norms.iter().sum();
+        let gains = self.gains(&norms);
         let per_weight = energy / self.values.len() as f64;
         let start = (2.0 * per_weight).log2() - 2.0 * goal.bits();
-        let step = stride(self.groups(), SAMPLE);
-        let sample: Vec<usize> = (0..self.groups()).step_by(step).collect();
+        let sample = self.sample();
         let sample_energy: f64 = sample.iter().map(|&i| norms[i]).sum();
         let weights = (sample.len() * self.dim) as f64;
         let guess = goal.turn(start, 24, 0.002, |dial| {
-            let coder = Coder::new(&curve, grid(dial), dial.exp2(), self.dim)?;
+            let coder = gains.coder(dial.exp2())?;
             let (codes, error) = self.code(&coder, &sample);
             let bits_per_weight = coder.ideal_bits(&codes) / weights;
             let relative_mse = error / sample_energy.max(f64::MIN_POSITIVE);
@@ -194,8 +225,7 @@ impl<'a> Job<'a> {
         }
         let all: Vec<usize> = (0..self.groups()).collect();
         let turned = goal.turn(guess.dial, 10, 0.0025, |dial| {
-            let grid = grid(dial);
-            let coder = Coder::new(&curve, grid, dial.exp2(), self.dim)?;
+            let coder = gains.coder(dial.exp2())?;
             let (codes, error) = self.code(&coder, &all);
             let leaf = self.assemble(&coder.grid, &codes)?;
             let fit = Fit { bits_per_weight: self.bits_per_weight(&leaf), relative_mse: error / energy };
@@ -205,7 +235,7 @@ impl<'a> Job<'a> {
     }
 
     /// Codes of the groups `which`, and their squared error.
-    fn code(&self, coder: &Coder, which: &[usize]) -> (Vec<Code>, f64) {
+    pub(super) fn code(&self, coder: &Coder, which: &[usize]) -> (Vec<Code>, f64) {
         let blocks: Vec<(Vec<Code>, f64)> = which
             .par_chunks(BLOCK)
             .map(|block| {
@@ -226,7 +256,7 @@ impl<'a> Job<'a> {
     }
 
     /// The leaf of `codes`, one for each group.
-    fn assemble(&self, grid: &Grid, codes: &[Code]) -> Result<EncodedLeaf> {
+    pub(super) fn assemble(&self, grid: &Grid, codes: &[Code]) -> Result<EncodedLeaf> {
         let most = grid.classes.iter().map(|c| usize::from(c.pulses)).max().unwrap_or(0);
         let pyramid = Pyramid::new(self.dim, most)?;
         let symbols: Vec<u8> = codes.iter().map(|c| symbol(c.level)).collect();

@@ -44,6 +44,7 @@
 //! # Ok::<(), benben_format::Error>(())
 //! ```
 
+mod chosen;
 mod code;
 mod decode;
 mod encode;
@@ -59,6 +60,7 @@ mod side;
 mod tables;
 mod tail;
 
+pub use chosen::Chooser;
 pub use decode::{decode, numbered, points};
 pub(crate) use decode::{integers, lattice, reach};
 pub use encode::encode;

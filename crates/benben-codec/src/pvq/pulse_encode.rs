@@ -8,7 +8,7 @@ use super::{CODEC, Form, Params, Settings, VERSION};
 use crate::dial::Goal;
 use crate::entropy::{CHUNK_ITEMS, Model, SideWriter, encode_bytes, encode_symbols};
 use crate::{Fit, squared_error};
-use benben_format::{Dtype, EncodedLeaf, LeafSpec, Result};
+use benben_format::{Dtype, EncodedLeaf, Error, LeafSpec, Result};
 use rayon::prelude::*;
 
 /// Weights of one block of parallel work, about; counts are added block by block.
@@ -27,24 +27,7 @@ pub(super) fn reach(values: &[f32], shape: &[u64], settings: &Settings, goal: Go
     let rms = (energy / values.len() as f64).sqrt();
     // Entropy of a uniform quantizer: h(X) - log2 step, with h of a Gaussian 2.05 + log2 sigma.
     let start = 2.0 * (rms.log2() + 2.05 - goal.bits());
-    let dim = usize::from(settings.dim);
-    let row = shape.last().map_or(1, |&c| usize::try_from(c).unwrap_or(usize::MAX));
-    let mut best: Option<(f64, Job<'_>)> = None;
-    // A class for each group pays where they differ within a row, one for each row where rows differ.
-    let mut last = 0;
-    for groups in [1, 4, (row / dim).clamp(1, 1 << 20) as u32] {
-        if groups == last {
-            continue;
-        }
-        last = groups;
-        let runs = Runs::new(values, dim, groups);
-        let job = Job { values, shape, settings, runs };
-        let bits = job.estimate(step_of(start)).0;
-        if best.as_ref().is_none_or(|b| bits < b.0) {
-            best = Some((bits, job));
-        }
-    }
-    let Some((_, job)) = best else { return Err(benben_format::Error::invalid("no runs were tried")) };
+    let job = Job::new(values, shape, settings, step_of(start))?;
     let per_weight = energy / values.len() as f64;
     let guess = goal.turn(start, 24, 0.002, |dial| {
         let (bits, error) = job.estimate(step_of(dial));
@@ -72,7 +55,100 @@ struct Job<'a> {
     runs: Runs,
 }
 
-impl Job<'_> {
+/// How integers are chosen at one step, fixed by the values that it was learned from.
+pub(super) struct Rule {
+    step: f32,
+    /// Values of symbols: magnitudes are moved to the means of what they stood for.
+    shifts: Vec<i8>,
+    /// Of the fine class of each run of weights.
+    thresholds: Vec<[f32; MAX_PULSE]>,
+    runs: Runs,
+    /// Bits and squared error for each weight, about.
+    pub(super) bits: f64,
+    pub(super) error: f64,
+}
+
+impl Rule {
+    /// The rule for `values`, a tensor of `shape`, where a bit must save the squared error `price`.
+    pub(super) fn learned(values: &[f32], shape: &[u64], settings: &Settings, price: f64) -> Result<Self> {
+        let step = step_of((price / LAMBDA).max(f64::MIN_POSITIVE).log2());
+        let job = Job::new(values, shape, settings, step)?;
+        let (survey, _) = job.sample(step);
+        let (bits, error) = job.estimate(step);
+        let (thresholds, shifts) = (job.thresholds(&survey), survey.shifts());
+        Ok(Self { step, shifts, thresholds, runs: job.runs, bits, error })
+    }
+
+    /// Symbols of weights `x` that begin at element `at`, and their sizes in steps. Which threshold holds is decided by the
+    /// place: runs as long as a row need not be whole.
+    fn symbols(&self, at: usize, x: &[f32], sizes: &mut [f32], symbols: &mut [u8]) {
+        let mut from = 0;
+        while from < x.len() {
+            let run = (at + from) / self.runs.len;
+            let own = from..x.len().min((run + 1) * self.runs.len - at);
+            let fine = self.runs.fine.get(run).copied().unwrap_or(0);
+            let thresholds = &self.thresholds[usize::from(fine)];
+            quantize(
+                &x[own.clone()],
+                self.step,
+                thresholds,
+                &mut sizes[own.clone()],
+                &mut symbols[own.clone()],
+            );
+            from = own.end;
+        }
+    }
+
+    fn side(&self) -> [f32; 256] {
+        let tables = Vec::new();
+        let (classes, pulses) = (tables.clone(), tables);
+        PulseSide { step: self.step, run: 1, shifts: self.shifts.clone(), classes, pulses }.values()
+    }
+
+    /// What weights `x` that begin at element `at` decode to.
+    pub(super) fn values(&self, at: usize, x: &[f32], values: &mut [f32]) {
+        let (mut sizes, mut symbols) = (vec![0.0; x.len()], vec![0; x.len()]);
+        self.symbols(at, x, &mut sizes, &mut symbols);
+        let of = self.side();
+        values.iter_mut().zip(symbols).for_each(|(v, s)| *v = of[usize::from(s)]);
+    }
+
+    /// The leaf of what [`Rule::values`] gives for all of `x`; its runs are sorted anew.
+    pub(super) fn leaf(&self, x: &[f32], shape: &[u64], settings: &Settings) -> Result<EncodedLeaf> {
+        let mut symbols = vec![0u8; x.len()];
+        let mut sizes = vec![0f32; x.len()];
+        let blocks = symbols.par_chunks_mut(BLOCK).zip(sizes.par_chunks_mut(BLOCK)).zip(x.par_chunks(BLOCK));
+        blocks.enumerate().for_each(|(i, ((symbols, sizes), x))| self.symbols(i * BLOCK, x, sizes, symbols));
+        let mut best: Option<(f64, Job<'_>, Plan)> = None;
+        for groups in Runs::lengths(shape, settings.dim) {
+            let runs = Runs::new(x, usize::from(settings.dim), groups);
+            let survey = runs.survey(&sizes, &symbols);
+            let plan = Plan::best(&survey, 1.0);
+            let bits = plan.coded + plan.stored;
+            if best.as_ref().is_none_or(|b| bits < b.0) {
+                best = Some((bits, Job { values: x, shape, settings, runs }, plan));
+            }
+        }
+        let Some((_, job, plan)) = best else { return Err(Error::invalid("no runs were tried")) };
+        Ok(job.leaf(&plan, self.step, self.shifts.clone(), &symbols)?.0)
+    }
+}
+
+impl<'a> Job<'a> {
+    /// In runs that cost the fewest bits at `step`.
+    fn new(values: &'a [f32], shape: &'a [u64], settings: &'a Settings, step: f32) -> Result<Self> {
+        let mut best: Option<(f64, Self)> = None;
+        for groups in Runs::lengths(shape, settings.dim) {
+            let runs = Runs::new(values, usize::from(settings.dim), groups);
+            let job = Self { values, shape, settings, runs };
+            let bits = job.estimate(step).0;
+            if best.as_ref().is_none_or(|b| bits < b.0) {
+                best = Some((bits, job));
+            }
+        }
+        best.map(|b| b.1).ok_or_else(|| Error::invalid("no runs were tried"))
+    }
+
     /// Bits and squared error for each weight, from a sample.
     fn estimate(&self, step: f32) -> (f64, f64) {
         let (survey, weights) = self.sample(step);
@@ -122,7 +198,7 @@ impl Job<'_> {
                 survey
             })
             .collect();
-        joined(&blocks)
+        Survey::joined(&blocks)
     }
 
     /// The leaf at `step`, and its squared error.
@@ -146,22 +222,27 @@ impl Job<'_> {
                 survey
             })
             .collect();
-        let survey = joined(&blocks);
+        let survey = Survey::joined(&blocks);
         let plan = Plan::best(&survey, 1.0);
+        let (leaf, values) = self.leaf(&plan, step, survey.shifts(), &symbols)?;
+        let decoded: Vec<f32> = symbols.par_iter().map(|&s| values[usize::from(s)]).collect();
+        let error = squared_error(self.values, &decoded).0;
+        Ok((leaf, error))
+    }
+
+    /// The leaf of `symbols`, and the value of each.
+    fn leaf(
+        &self,
+        plan: &Plan,
+        step: f32,
+        shifts: Vec<i8>,
+        symbols: &[u8],
+    ) -> Result<(EncodedLeaf, [f32; 256])> {
         let class = |&fine: &u8| plan.class_of[usize::from(fine)];
         let (tables, class_table) = (plan.tables(), plan.class_table());
         let classes: Vec<u8> =
             if tables.len() > 1 { self.runs.fine.iter().map(class).collect() } else { Vec::new() };
-        let side = PulseSide {
-            step,
-            run: self.runs.groups,
-            shifts: survey.shifts(),
-            classes: class_table,
-            pulses: tables,
-        };
-        let decoded = side.values();
-        let decoded: Vec<f32> = symbols.par_iter().map(|&s| decoded[usize::from(s)]).collect();
-        let error = squared_error(self.values, &decoded).0;
+        let side = PulseSide { step, run: self.runs.groups, shifts, classes: class_table, pulses: tables };
 
         let params = Params { dim: self.settings.dim, form: Form::Pulses };
         let mut leaf = EncodedLeaf::new(LeafSpec::new(CODEC, VERSION, Dtype::F32, self.shape, &params)?);
@@ -172,17 +253,10 @@ impl Job<'_> {
         let (spec, chunks) = encode_symbols(&classes, &Model::by_rows(&side.classes, &[], 1), CHUNK_ITEMS)?;
         leaf.push(spec, chunks);
         let model = Model::by_rows(&side.pulses, &classes, self.runs.len as u64);
-        let (spec, chunks) = encode_symbols(&symbols, &model, self.chunk_items())?;
+        let (spec, chunks) = encode_symbols(symbols, &model, self.chunk_items())?;
         leaf.push(spec, chunks);
-        Ok((leaf, error))
+        Ok((leaf, side.values()))
     }
-}
-
-fn joined(blocks: &[Survey]) -> Survey {
-    blocks.iter().fold(Survey::NONE, |mut all, block| {
-        all.join(block);
-        all
-    })
 }
 
 /// Magnitudes of `run` in steps, and symbols: the magnitude above where the threshold of the one below is passed.

@@ -20,7 +20,36 @@ pub(super) struct Runs {
     pub(super) fine: Vec<u8>,
 }
 
+/// Weights of one block of parallel work, about; counts are added block by block.
+const BLOCK: usize = 1 << 14;
+
 impl Runs {
+    /// Lengths that are tried, in groups of `dim` weights of a tensor of `shape`: a class for each group pays where they
+    /// differ within a row, one for each row where rows differ.
+    pub(super) fn lengths(shape: &[u64], dim: u8) -> Vec<u32> {
+        let row = shape.last().map_or(1, |&c| usize::try_from(c).unwrap_or(usize::MAX));
+        let mut lengths = vec![1, 4, (row / usize::from(dim)).clamp(1, 1 << 20) as u32];
+        lengths.dedup();
+        lengths
+    }
+
+    /// Counts all weights: their sizes in steps, and their symbols.
+    pub(super) fn survey(&self, sizes: &[f32], symbols: &[u8]) -> Survey {
+        let per_block = (BLOCK / self.len).max(1);
+        let blocks: Vec<Survey> = symbols
+            .par_chunks(self.len * per_block)
+            .zip(sizes.par_chunks(self.len * per_block))
+            .zip(self.fine.par_chunks(per_block))
+            .map(|((symbols, sizes), fine)| {
+                let mut survey = Survey::NONE;
+                let runs = symbols.chunks(self.len).zip(sizes.chunks(self.len));
+                runs.zip(fine).for_each(|((symbols, sizes), &fine)| survey.add(fine, sizes, symbols));
+                survey
+            })
+            .collect();
+        Survey::joined(&blocks)
+    }
+
     /// Runs of `groups` groups of `dim` weights, sorted into classes of equal width in log energy.
     pub(super) fn new(values: &[f32], dim: usize, groups: u32) -> Self {
         let len = dim.saturating_mul(groups as usize);
@@ -80,6 +109,14 @@ impl Survey {
                 *squares += size * size;
             }
         }
+    }
+
+    /// What blocks found together.
+    pub(super) fn joined(blocks: &[Self]) -> Self {
+        blocks.iter().fold(Self::NONE, |mut all, block| {
+            all.join(block);
+            all
+        })
     }
 
     /// Adds what another pass found.

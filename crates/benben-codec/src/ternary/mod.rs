@@ -55,6 +55,7 @@
 //! # Ok::<(), benben_format::Error>(())
 //! ```
 
+mod chosen;
 mod decode;
 mod dictionary;
 mod encode;
@@ -63,9 +64,10 @@ mod plane;
 mod side;
 mod stack;
 
+pub use chosen::{Chooser, Part};
 pub use decode::{decode, levels, trits};
 pub use encode::encode;
-pub use stack::encode_planes;
+pub use stack::{Stack, encode_planes};
 
 use crate::Target;
 use serde::{Deserialize, Serialize};

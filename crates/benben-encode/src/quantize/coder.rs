@@ -19,12 +19,12 @@ pub struct Calibrated<'a>(pub &'a Calibration);
 #[must_use]
 pub fn has_feedback(method: &Method, shape: &[u64]) -> bool {
     match method.codec {
-        Codec::Scalar => !method.plain,
+        Codec::Scalar | Codec::Ternary => !method.plain,
         Codec::Trellis => !method.plain && shape.len() == 2,
-        Codec::Rvq => !method.plain && vectors::fits(method, shape),
+        Codec::Rvq | Codec::Pvq => !method.plain && vectors::fits(method, shape),
         // Its factors are those of the layer.
         Codec::Lowrank => true,
-        _ => false,
+        Codec::Raw => false,
     }
 }
 

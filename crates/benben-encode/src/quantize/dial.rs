@@ -11,6 +11,7 @@ pub enum Aim {
     Loss(f64),
     /// Base-2 logarithm of the loss that one more bit may save: the slope of loss over bits, in the units of the metric.
     /// Tensors with the same dial are balanced: moving bits from one to another gains nothing.
+    /// With ternary it is about that slope: planes and their thresholds are guessed from it.
     Dial(f64),
 }
 

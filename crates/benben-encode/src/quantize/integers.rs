@@ -131,7 +131,8 @@ impl Integers for Trellis {
 
 /// What passes came to.
 pub(super) struct Made {
-    pub(super) leaf: EncodedLeaf,
+    /// The matrix is their sum.
+    pub(super) leaves: Vec<EncodedLeaf>,
     /// Factor of each column.
     pub(super) columns: Vec<f32>,
     pub(super) dial: f64,
@@ -169,18 +170,7 @@ impl<I: Integers> Passes<'_, I> {
     fn run(mut self, aim: Aim) -> Result<Made> {
         let problem = self.problem;
         let mut count = PASSES;
-        let mut once = |dial: f64| self.passes(dial, std::mem::replace(&mut count, 1));
-        match aim {
-            Aim::Dial(dial) => self.passes(dial, PASSES),
-            Aim::BitsPerWeight(bits) => Goal::bits(bits).turn(start(problem, bits), |dial| {
-                let made = once(dial)?;
-                Ok((problem.bits(&made.leaf, &made.columns)?, made))
-            }),
-            Aim::Loss(loss) => Goal::loss(loss).turn(problem.dial_at(loss), |dial| {
-                let made = once(dial)?;
-                Ok((dial::score(problem.outcome(&made)?.loss), made))
-            }),
-        }
+        turned(problem, aim, start, |dial| self.passes(dial, std::mem::replace(&mut count, 1)))
     }
 
     /// Step of the leaf at a dial.
@@ -225,7 +215,7 @@ impl<I: Integers> Passes<'_, I> {
         if !self.settled {
             self.settled = true;
             let leaf = self.integers.leaf(&rule, step, &passed)?;
-            if self.integers.settle(problem.bits(&leaf, &columns)?, &passed)? {
+            if self.integers.settle(problem.bits(std::slice::from_ref(&leaf), &columns)?, &passed)? {
                 // Begin anew, in another form.
                 self.last = Some((f64::INFINITY, step, passed));
                 return self.pass(dial, last);
@@ -233,28 +223,61 @@ impl<I: Integers> Passes<'_, I> {
         }
         let leaf = if last { Some(self.integers.leaf(&rule, step, &passed)?) } else { None };
         self.last = Some((dial, step, passed));
-        Ok(leaf.map(|leaf| Made { leaf, columns, dial }))
+        Ok(leaf.map(|leaf| Made { leaves: vec![leaf], columns, dial }))
     }
 }
 
-/// A guess of the dial for so many bits: Gaussian columns, reverse water-filling.
+/// What `trial` makes where its dial meets `aim`; `start` guesses the dial of so many bits.
+pub(super) fn turned(
+    problem: &Problem<'_>,
+    aim: Aim,
+    start: impl Fn(&Problem<'_>, f64) -> f64,
+    mut trial: impl FnMut(f64) -> Result<Made>,
+) -> Result<Made> {
+    match aim {
+        Aim::Dial(dial) => trial(dial),
+        Aim::BitsPerWeight(bits) => Goal::bits(bits).turn(start(problem, bits), |dial| {
+            let made = trial(dial)?;
+            Ok((problem.bits(&made.leaves, &made.columns)?, made))
+        }),
+        Aim::Loss(loss) => Goal::loss(loss).turn(problem.dial_at(loss), |dial| {
+            let made = trial(dial)?;
+            Ok((dial::score(problem.outcome(&made)?.loss), made))
+        }),
+    }
+}
+
+/// The step of a uniform quantizer at a dial.
+pub(super) fn step_at(problem: &Problem<'_>, dial: f64) -> f64 {
+    ((dial.exp2() / SLOPE).sqrt() / problem.unit).clamp(1e-30, 1e30)
+}
+
+/// Root mean square of each column, in units of what its errors cost.
+fn deviations(problem: &Problem<'_>) -> Vec<f64> {
+    let columns = problem.scaled.chunks(problem.rows);
+    let energy = |c: &[f32]| c.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / c.len() as f64;
+    columns.map(|c| energy(c).sqrt() * problem.unit).collect()
+}
+
+/// Bits for each weight of Gaussian columns, by reverse water-filling.
+fn gaussian_bits(deviations: &[f64], step: f64) -> f64 {
+    // About what a column takes: never below 0.
+    let own = |d: &f64| 0.5 * (1.0 + (d / step * BITS_AT_ONE.exp2()).powi(2)).log2();
+    deviations.iter().map(own).sum::<f64>() / deviations.len().max(1) as f64
+}
+
+/// A guess of the bits at a dial.
+pub(super) fn bits_at(problem: &Problem<'_>, dial: f64) -> f64 {
+    gaussian_bits(&deviations(problem), (dial.exp2() / SLOPE).sqrt())
+}
+
+/// A guess of the dial for so many bits.
 pub(super) fn start(problem: &Problem<'_>, bits: f64) -> f64 {
-    let deviations: Vec<f64> = problem
-        .scaled
-        .chunks(problem.rows)
-        .map(|c| {
-            (c.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / c.len() as f64).sqrt() * problem.unit
-        })
-        .collect();
-    let of = |step: f64| {
-        // About what a column takes: never below 0.
-        let own = |d: &f64| 0.5 * (1.0 + (d / step * BITS_AT_ONE.exp2()).powi(2)).log2();
-        deviations.iter().map(own).sum::<f64>() / deviations.len().max(1) as f64
-    };
+    let deviations = deviations(problem);
     let (mut low, mut high) = (-100.0f64, 100.0f64);
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
-        if of(middle.exp2()) > bits { low = middle } else { high = middle }
+        if gaussian_bits(&deviations, middle.exp2()) > bits { low = middle } else { high = middle }
     }
     2.0 * low + SLOPE.log2()
 }

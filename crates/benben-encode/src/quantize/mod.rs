@@ -15,7 +15,8 @@
 //!
 //! What is stored is `scale(rows?, columns, integers)`: integers of one step, chosen column by column so that later
 //! columns make good what earlier ones err by (`factor`), with a factor for each column by water-filling (`steps`)
-//! and, by `rotate`, in a rotated basis. Integers are chosen by error and bits together.
+//! and, by `rotate`, in a rotated basis. Integers are chosen by error and bits together. In place of integers there may be
+//! vectors along the outputs, or a sum of planes of trits.
 //!
 //! | file | owns |
 //! |---|---|
@@ -23,7 +24,8 @@
 //! | `steps` | factors of columns and rows |
 //! | `pass`, `kernel` | one pass over the columns |
 //! | `integers` | passes of scalar and trellis until the dial is met |
-//! | `vectors` | the same for rvq |
+//! | `vectors` | the same for rvq and pvq |
+//! | `planes` | the same for ternary |
 //! | `dial` | what is asked for |
 //! | `coder` | tensors of a model by what calibration knows of them |
 //! | `sequential` | the same in the order in which the network runs, each by what is stored of those before it |
@@ -36,6 +38,7 @@ mod integers;
 mod kernel;
 mod loss;
 mod pass;
+mod planes;
 mod problem;
 mod sequential;
 mod steps;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 /// Columns whose errors are carried into all later ones at once: with 64 rows they fill half of the first cache.
 const BLOCK: usize = 64;
 /// Rows that are quantized together where the quantizer leaves the choice.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// A quantizer on its way through the columns for some of the rows.
 pub(super) trait Step: Send {

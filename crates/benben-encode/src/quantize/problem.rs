@@ -3,7 +3,7 @@
 use super::dial::Aim;
 use super::factor::Factor;
 use super::integers::{self, Made};
-use super::{loss, steps, vectors};
+use super::{loss, planes, steps, vectors};
 use crate::method::{Codec, Method, rotation_block};
 use benben_codec::check_finite;
 use benben_decode::hadamard_rows;
@@ -179,24 +179,26 @@ impl<'a> Problem<'a> {
         let made = match method.codec {
             Codec::Scalar => integers::scalar(self, aim)?,
             Codec::Trellis => integers::trellis(self, aim)?,
-            Codec::Rvq => vectors::rvq(self, method, aim)?,
+            Codec::Rvq | Codec::Pvq => vectors::vectors(self, method, aim)?,
+            Codec::Ternary => planes::ternary(self, aim)?,
             other => {
                 return Err(Error::unsupported(format!("codec {} with feedback", other.name()))
-                    .with_hint("scalar, trellis and rvq have it"));
+                    .with_hint("scalar, trellis, pvq, rvq and ternary have it"));
             }
         };
         let outcome = self.outcome(&made)?;
         Ok((self.expression(made)?, outcome))
     }
 
-    /// Bits for each weight of a leaf together with the factors.
-    pub(super) fn bits(&self, leaf: &EncodedLeaf, columns: &[f32]) -> Result<f64> {
+    /// Bits for each weight of leaves together with the factors.
+    pub(super) fn bits(&self, leaves: &[EncodedLeaf], columns: &[f32]) -> Result<f64> {
         let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(columns)?);
         let factors = [rows, columns].into_iter().flatten();
         let bytes: u64 = factors
             .flat_map(|e| e.leaves().into_iter().map(EncodedLeaf::stored_bytes).collect::<Vec<_>>())
             .sum();
-        Ok((bytes + leaf.stored_bytes()) as f64 * 8.0 / self.weights.len() as f64)
+        let leaves: u64 = leaves.iter().map(EncodedLeaf::stored_bytes).sum();
+        Ok((bytes + leaves) as f64 * 8.0 / self.weights.len() as f64)
     }
 
     /// The dial at which each weight errs by its part of a relative loss, at high rates.
@@ -207,10 +209,14 @@ impl<'a> Problem<'a> {
 
     /// What the decoded matrix costs.
     pub(super) fn outcome(&self, made: &Made) -> Result<Outcome> {
-        let Made { leaf, columns, dial } = made;
+        let Made { leaves, columns, dial } = made;
         let mut stored = vec![0f32; self.weights.len()];
-        benben_codec::decode(leaf, 0..stored.len() as u64, &mut stored)?;
-        let turned = is_turned(leaf);
+        for leaf in leaves {
+            let mut own = vec![0f32; stored.len()];
+            benben_codec::decode(leaf, 0..own.len() as u64, &mut own)?;
+            stored.iter_mut().zip(own).for_each(|(sum, v)| *sum += v);
+        }
+        let turned = is_turned(leaves);
         let mut errors = self.weights.to_vec();
         for (i, (row, r)) in errors.chunks_mut(self.columns).zip(&self.row_factors).enumerate() {
             for (j, (w, c)) in row.iter_mut().zip(columns).enumerate() {
@@ -222,7 +228,7 @@ impl<'a> Problem<'a> {
         let squared: f64 = errors.iter().map(|&e| f64::from(e) * f64::from(e)).sum();
         let relative = |x: f64, of: f64| if of > 0.0 { x / of } else { 0.0 };
         Ok(Outcome {
-            bits_per_weight: self.bits(leaf, columns)?,
+            bits_per_weight: self.bits(leaves, columns)?,
             relative_mse: relative(squared, self.energy.1),
             loss: relative(error, self.energy.0),
             error,
@@ -230,10 +236,11 @@ impl<'a> Problem<'a> {
         })
     }
 
-    /// The expression around a leaf.
-    fn expression(&self, Made { leaf, columns, .. }: Made) -> Result<Expr<EncodedLeaf>> {
-        let turned = is_turned(&leaf);
-        let mut of = Expr::Leaf(leaf);
+    /// The expression around leaves.
+    fn expression(&self, Made { leaves, columns, .. }: Made) -> Result<Expr<EncodedLeaf>> {
+        let turned = is_turned(&leaves);
+        let mut terms: Vec<_> = leaves.into_iter().map(Expr::Leaf).collect();
+        let mut of = if terms.len() == 1 { terms.remove(0) } else { Expr::Sum(terms) };
         if turned {
             of = Expr::Transpose(Box::new(of));
         }
@@ -248,7 +255,8 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// Whether rows of the leaf are columns of the matrix.
-fn is_turned(leaf: &EncodedLeaf) -> bool {
-    [Codec::Trellis.name(), Codec::Rvq.name()].contains(&&*leaf.spec.codec)
+/// Whether rows of the leaves are columns of the matrix.
+fn is_turned(leaves: &[EncodedLeaf]) -> bool {
+    let turned = [Codec::Trellis.name(), Codec::Rvq.name(), Codec::Pvq.name()];
+    leaves.iter().any(|leaf| turned.contains(&&*leaf.spec.codec))
 }
