@@ -8,7 +8,7 @@ Every row is a file of the same bytes for each weight of a matrix, the table of 
 the row before, but for the rows in brackets, which go back to the row that they name. Rounding to nearest in groups of 64
 (`--bits` less the 16 bits of each group's scale) is what packs are held against: its bytes are counted, not written.
 All others are packs by `benben pack` and measured by `benben eval`, bytes without tokenizer and configuration. Seconds are
-of packing on this machine, without the statistics; the row with `order` starts from the levels of the row before. A loss is held against that of the folder as it
+of packing on this machine, without the statistics; rows after `allocation` start from the levels of the rows before. A loss is held against that of the folder as it
 is: perplexity as a ratio, and the mean KL divergence in nats for each token.
 
 Rows that need gradients or recovery are left out, and it is said, where benben is built without its feature `recover`.
@@ -173,10 +173,10 @@ def main():
     survey.pack("(+ compensation, rank 8)", "--quantizer", f"trellis:{bits},rank=8", "--calib", plain)
     size, levels = ["--size", f"{total}B"], ["--levels", survey.work / "levels"]
     shutil.rmtree(survey.work / "levels", ignore_errors=True)
-    survey.pack("+ allocation, by trials", *size, "--calib", plain, "--calib", args.calib, "--effort", 2, *levels)
+    survey.pack("+ allocation and basis, by trials", *size, "--calib", plain, "--calib", args.calib, "--effort", 2, *levels)
     if args.effort:
         survey.pack(f"(+ evolution, effort {args.effort})", *size, "--calib", plain, "--calib", args.calib, "--effort",
-                    args.effort, "--recover", 0)
+                    args.effort, "--recover", 0, *levels)
     start = time.monotonic()
     run = subprocess.run([args.benben, "calibrate", args.folder, "--data", args.calib, "-o", rich, "--chunks", "64",
                           "--gradients=16", "--force", "--no-progress"], stderr=subprocess.PIPE, text=True)
