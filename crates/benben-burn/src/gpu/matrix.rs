@@ -2,10 +2,10 @@
 
 use super::codes::{Palette, upload_sums};
 use super::kernels::{Coded, Summed};
-use super::rotation::Rotation;
 use super::sums::Sums;
 use benben_decode::Pack;
 use benben_format::{Expr, Result, StoredLeaf, in_memory, matrix};
+use benben_models::llm::graph::Rotation;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Elements that are decoded at a time for an upload.

@@ -10,7 +10,6 @@ mod adapter;
 mod codes;
 mod kernels;
 mod matrix;
-mod rotation;
 mod sums;
 
 pub use adapter::Adapter;

@@ -9,10 +9,12 @@
 mod layer;
 mod network;
 mod positions;
+mod rotation;
 
 pub use layer::{Layer, rms_norm};
 pub use network::{Block, Head, Matrix, Network};
 pub use positions::Positions;
+pub use rotation::Rotation;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
