@@ -7,6 +7,9 @@ use burn::tensor::{Device, Tensor};
 const FIRST: f32 = 0.9;
 /// Decay of the mean of their squares; there are hundreds of steps, not thousands.
 const SECOND: f32 = 0.95;
+/// How much of an entry's second moment is its own, the rest being that of all entries: an entry whose gradient is many
+/// times that of others moves by a few times the rate, not by as many.
+const OWN: f32 = 0.1;
 /// Gradients this small are nothing.
 const EPSILON: f32 = 1e-20;
 /// Entries below this part of the root mean square move as fast as one of that size.
@@ -19,14 +22,26 @@ pub(super) struct Parameter {
     pub(super) start: Vec<f32>,
     /// Rows and columns; a vector is one row.
     pub(super) shape: [usize; 2],
-    /// Bits of the mantissa that are stored, the leading one not counted.
-    pub(super) mantissa: u32,
+    /// What of its values is stored.
+    grid: Grid,
     pub(super) values: Vec<f32>,
     pub(super) first: Vec<f32>,
     pub(super) second: Vec<f32>,
     /// What a step of 1 is, for each entry: its own size, so that one rate fits steps of 1e-4 and norms of 10.
     unit: Vec<f32>,
 }
+
+/// How finely a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Grid {
+    /// Bits of the mantissa, the leading one not counted.
+    Mantissa(u32),
+    /// Multiples of this.
+    Step(f32),
+}
+
+/// Codewords count at most so many steps: the limit of codec `rvq`, which f32 holds exactly.
+const MOST_STEPS: f32 = (1 << 23) as f32;
 
 /// Bits of the mantissa of bf16.
 const BF16: u32 = 7;
@@ -36,18 +51,24 @@ impl Parameter {
     pub(super) fn vector(start: Vec<f32>, mantissa: u32) -> Self {
         let least = LEAST * root_mean_square(&start);
         let unit = start.iter().map(|x| x.abs().max(least)).collect();
-        Self::new([1, start.len()], start, unit, mantissa)
+        Self::new([1, start.len()], start, unit, Grid::Mantissa(mantissa))
     }
 
     /// A matrix, or a vector that is added: entries are moved in parts of the root mean square.
     pub(super) fn matrix(shape: [usize; 2], start: Vec<f32>, mantissa: u32) -> Self {
         let unit = vec![root_mean_square(&start); start.len()];
-        Self::new(shape, start, unit, mantissa)
+        Self::new(shape, start, unit, Grid::Mantissa(mantissa))
     }
 
-    fn new(shape: [usize; 2], start: Vec<f32>, unit: Vec<f32>, mantissa: u32) -> Self {
+    /// Codewords, which are stored as multiples of `step`.
+    pub(super) fn words(shape: [usize; 2], start: Vec<f32>, step: f32) -> Self {
+        let unit = vec![root_mean_square(&start); start.len()];
+        Self::new(shape, start, unit, Grid::Step(step))
+    }
+
+    fn new(shape: [usize; 2], start: Vec<f32>, unit: Vec<f32>, grid: Grid) -> Self {
         let zeros = vec![0.0; start.len()];
-        Self { shape, mantissa, values: start.clone(), first: zeros.clone(), second: zeros, unit, start }
+        Self { shape, grid, values: start.clone(), first: zeros.clone(), second: zeros, unit, start }
     }
 
     /// Its values as a constant.
@@ -66,10 +87,17 @@ impl Parameter {
         if !self.changed() {
             return self.start.clone();
         }
-        let half = 0.5 / (1u32 << self.mantissa.min(23)) as f32;
+        let mantissa = match self.grid {
+            Grid::Mantissa(bits) => bits,
+            Grid::Step(step) => {
+                let whole = |x: &f32| (x / step).round().clamp(-MOST_STEPS, MOST_STEPS) * step;
+                return self.values.iter().map(whole).collect();
+            }
+        };
+        let half = 0.5 / (1u32 << mantissa.min(23)) as f32;
         let entry = |(x, start): (&f32, &f32)| {
             let stays = (x - start).abs() <= half * start.abs();
-            if stays { round(*start, self.mantissa.max(BF16)) } else { round(*x, self.mantissa) }
+            if stays { round(*start, mantissa.max(BF16)) } else { round(*x, mantissa) }
         };
         self.values.iter().zip(&self.start).map(entry).collect()
     }
@@ -97,6 +125,8 @@ impl Parameter {
         let entries = self.values.iter_mut().zip(&self.unit).zip(moments).zip(gradient);
         for (((value, unit), (first, second)), gradient) in entries {
             *first += (1.0 - FIRST) * (gradient * unit - *first);
+            let own = (gradient * unit) * (gradient * unit);
+            let square = square + OWN * (own - square);
             *second += (1.0 - SECOND) * (square - *second);
             *value -= rate * unit * *first * of_first / ((*second * of_second).sqrt() + EPSILON);
         }

@@ -23,6 +23,13 @@ pub struct Settings {
     pub measure: usize,
     /// Chunks that are held out, the last of those given: they choose the state that is kept.
     pub held_out: usize,
+    /// Share of the vectors of each matrix of codewords whose codes a step of codes moves at first; 0 leaves codes alone.
+    /// Blocks take such a step after each pass.
+    pub codes: f32,
+    /// End to end one follows every so many steps, by the gradients of all of them.
+    pub codes_every: usize,
+    /// How much larger a matrix of codewords may become, in parts of itself.
+    pub growth: f32,
     /// Give factors to rows that have none.
     pub add_rows: bool,
     /// No step starts after this time.
@@ -44,6 +51,9 @@ impl Default for Settings {
             rate: 3e-4,
             measure: 5,
             held_out: 2,
+            codes: 0.01,
+            codes_every: 10,
+            growth: 0.005,
             add_rows: true,
             limit: None,
             seed: 1,
