@@ -3,7 +3,8 @@
 //! `cargo run --release -p benben-encode --features recover --example recover -- MODEL PACK TEXT OUT [NAME=VALUE ...]`
 //!
 //! Names are those of the settings: chunks (of text), block_chunks, block_passes, block_rate, steps, rate, measure,
-//! add_rows, held_out, seed, seconds; and check, another text, on whose first 8 chunks the divergence before and after is measured.
+//! add_rows, codes, codes_every, growth, held_out, seed, seconds; and check, another text, on whose first 8 chunks the
+//! divergence before and after is measured.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
 use benben_decode::Pack;
@@ -97,6 +98,9 @@ fn set(settings: &mut Settings, chunks: &mut usize, argument: &str) -> Result<()
         "rate" => settings.rate = number(value)?,
         "measure" => settings.measure = number(value)?,
         "add_rows" => settings.add_rows = number(value)?,
+        "codes" => settings.codes = number(value)?,
+        "codes_every" => settings.codes_every = number(value)?,
+        "growth" => settings.growth = number(value)?,
         "held_out" => settings.held_out = number(value)?,
         "seed" => settings.seed = number(value)?,
         "seconds" => settings.limit = Some(Duration::from_secs(number(value)?)),

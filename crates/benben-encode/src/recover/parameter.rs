@@ -7,9 +7,6 @@ use burn::tensor::{Device, Tensor};
 const FIRST: f32 = 0.9;
 /// Decay of the mean of their squares; there are hundreds of steps, not thousands.
 const SECOND: f32 = 0.95;
-/// How much of an entry's second moment is its own, the rest being that of all entries: an entry whose gradient is many
-/// times that of others moves by a few times the rate, not by as many.
-const OWN: f32 = 0.1;
 /// Gradients this small are nothing.
 const EPSILON: f32 = 1e-20;
 /// Entries below this part of the root mean square move as fast as one of that size.
@@ -125,8 +122,6 @@ impl Parameter {
         let entries = self.values.iter_mut().zip(&self.unit).zip(moments).zip(gradient);
         for (((value, unit), (first, second)), gradient) in entries {
             *first += (1.0 - FIRST) * (gradient * unit - *first);
-            let own = (gradient * unit) * (gradient * unit);
-            let square = square + OWN * (own - square);
             *second += (1.0 - SECOND) * (square - *second);
             *value -= rate * unit * *first * of_first / ((*second * of_second).sqrt() + EPSILON);
         }
