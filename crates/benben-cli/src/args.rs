@@ -286,7 +286,7 @@ pub(crate) struct Recover {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
     pub(crate) chunks: Option<u32>,
     /// Share of the vectors of codec rvq whose codes one step may move; it is halved where a step does not help. 0: codes
-    /// stay [default: 0.01]
+    /// stay [default: 0.001]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) codes: Option<f32>,
     /// Where the state is kept [default: the output's name with .checkpoint]

@@ -3,7 +3,7 @@
 //! `cargo run --release -p benben-encode --features recover --example recover -- MODEL PACK TEXT OUT [NAME=VALUE ...]`
 //!
 //! Names are those of the settings: chunks (of text), block_chunks, block_passes, block_rate, steps, rate, measure,
-//! add_rows, codes, codes_every, growth, held_out, seed, seconds; and check, another text, on whose first 8 chunks the
+//! add_rows, words, codes, codes_every, growth, held_out, seed, seconds; and check, another text, on whose first 8 chunks the
 //! divergence before and after is measured.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
@@ -98,6 +98,7 @@ fn set(settings: &mut Settings, chunks: &mut usize, argument: &str) -> Result<()
         "rate" => settings.rate = number(value)?,
         "measure" => settings.measure = number(value)?,
         "add_rows" => settings.add_rows = number(value)?,
+        "words" => settings.words = number(value)?,
         "codes" => settings.codes = number(value)?,
         "codes_every" => settings.codes_every = number(value)?,
         "growth" => settings.growth = number(value)?,

@@ -21,14 +21,16 @@ pub(super) struct Streams {
 pub(super) struct Pace {
     pub(super) passes: usize,
     pub(super) rate: f32,
+    /// How many times as fast codewords move.
+    pub(super) words: f32,
     /// Share of the vectors of each matrix of codewords whose codes move after a pass.
     pub(super) codes: f32,
     /// How much larger each may become.
     pub(super) growth: f32,
 }
 
-/// How often a step of codes that did not help is tried with half the share.
-const HALVINGS: u32 = 3;
+/// How often a step of codes is tried with the same gradients, each time with half the share.
+pub(super) const HALVINGS: u32 = 4;
 
 impl Streams {
     pub(super) fn new(
@@ -97,7 +99,8 @@ impl Streams {
                 block.by_parameters(&mut by_parameters, of_chunk.as_mut());
                 of_chunk.into_iter().for_each(|found| add(&mut matrices, found));
                 for (parameter, gradient) in block.parameters.iter_mut().zip(by_parameters) {
-                    parameter.step(&gradient, rate, number);
+                    let words = if parameter.is_words() { pace.words } else { 1.0 };
+                    parameter.step(&gradient, words * rate, number);
                 }
             }
             let error = self.held_out(block, plain, &device)?;
@@ -108,7 +111,7 @@ impl Streams {
             if matrices.is_empty() {
                 continue;
             }
-            for _ in 0..=HALVINGS {
+            for _ in 0..HALVINGS {
                 let before = block.coded.clone();
                 block.step_codes(&matrices, (share, pace.growth), reader)?;
                 let moved = self.held_out(block, plain, &device)?;

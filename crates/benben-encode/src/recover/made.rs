@@ -94,15 +94,15 @@ pub(super) fn divergence(p: &[Vec<f64>], q: &[Vec<f64>]) -> f64 {
     p.iter().zip(q).map(|(p, q)| of(p, q)).sum::<f64>() / p.len() as f64
 }
 
-/// A pack of `made`: matrices of layers as pairs of numbers from so many codewords with factors of columns, those of outputs
+/// A pack of `made`: matrices of layers as pairs of numbers from 16 codewords with factors of columns, those of outputs
 /// turned; everything else lossless.
-pub(super) fn coded(made: &Made, words: u16) -> benben_decode::Pack {
+pub(super) fn coded(made: &Made) -> benben_decode::Pack {
     use benben_codec::{Target, rvq};
     use benben_format::Expr;
 
     let settings = rvq::Settings {
         dim: Some(2),
-        codebooks: Some(&[words]),
+        codebooks: Some(&[16]),
         mapped: Some(false),
         iterations: 4,
         ..rvq::Settings::new(Target::BitsPerWeight(2.0))

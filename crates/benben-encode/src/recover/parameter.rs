@@ -103,6 +103,11 @@ impl Parameter {
         self.values != self.start
     }
 
+    /// Whether it is a codebook.
+    pub(super) fn is_words(&self) -> bool {
+        matches!(self.grid, Grid::Step(_))
+    }
+
     /// Forgets gradients.
     pub(super) fn restart(&mut self) {
         self.first.fill(0.0);

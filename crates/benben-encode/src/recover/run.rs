@@ -1,6 +1,6 @@
 //! The whole of it: blocks first, then end to end, and the best state that was seen.
 
-use super::blocks::{Pace, Streams};
+use super::blocks::{HALVINGS, Pace, Streams};
 use super::checkpoint::State;
 use super::distill::{gradient, measure};
 use super::fisher::{Steps, unit};
@@ -114,6 +114,7 @@ pub fn recover<'a>(
             let pace = Pace {
                 passes: settings.block_passes,
                 rate: settings.block_rate,
+                words: settings.words,
                 codes: settings.codes,
                 growth: settings.growth,
             };
@@ -158,7 +159,8 @@ pub fn recover<'a>(
         let since = i32::try_from(number - state.restart).unwrap_or(i32::MAX);
         let peak = settings.rate * 0.5f32.powi(i32::try_from(state.halvings).unwrap_or(i32::MAX));
         for (parameter, gradient) in student.parameters_mut().zip(&gradient) {
-            parameter.step(gradient, rate(peak, done), since);
+            let words = if parameter.is_words() { settings.words } else { 1.0 };
+            parameter.step(gradient, words * rate(peak, done), since);
         }
         state.steps = number;
         let of_codes = tunes_codes && number % settings.codes_every.max(1) == 0;
@@ -190,7 +192,7 @@ pub fn recover<'a>(
 }
 
 /// A step of codes by the gradients by `matrices`, which stays where the divergence of held-out chunks falls below `found`;
-/// else the next is half as large.
+/// else it is taken back, and tried again half as large.
 fn move_codes(
     student: &mut Student<'_>,
     state: &mut State,
@@ -200,12 +202,14 @@ fn move_codes(
     measure: &dyn Fn(&Student<'_>) -> Result<f64>,
 ) -> Result<()> {
     let before = student.codes();
-    let halvings = i32::try_from(state.halvings_of_codes).unwrap_or(i32::MAX);
-    student.step_codes(matrices, (settings.codes * 0.5f32.powi(halvings), settings.growth))?;
-    let moved = measure(student)?;
-    if moved < found {
-        keep(state, student, moved);
-    } else {
+    for _ in 0..HALVINGS {
+        let halvings = i32::try_from(state.halvings_of_codes).unwrap_or(i32::MAX);
+        student.step_codes(matrices, (settings.codes * 0.5f32.powi(halvings), settings.growth))?;
+        let moved = measure(student)?;
+        if moved < found {
+            keep(state, student, moved);
+            break;
+        }
         student.set_codes(&before)?;
         state.halvings_of_codes += 1;
     }
@@ -335,7 +339,7 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        Settings { steps: 40, rate: 4e-2, measure: 8, block_rate: 4e-2, ..Settings::default() }
+        Settings { steps: 40, rate: 4e-2, words: 1.0, measure: 8, block_rate: 4e-2, ..Settings::default() }
     }
 
     fn written(found: &Recovered<'_>) -> Pack {
@@ -416,7 +420,7 @@ mod tests {
     fn codewords_gain_and_codes_gain_more() {
         let (config, words) = (config(), words());
         let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
-        let (dense, pack) = (made.network(&config), coded(&made, 16));
+        let (dense, pack) = (made.network(&config), coded(&made));
         // Factors as they are: codewords alone, then their codes too.
         let words_only = Settings { codes: 0.0, ..of_codes() };
         let by_words = recover(&dense, &pack, &chunks, &words_only, &mut ignore).unwrap();
@@ -440,17 +444,22 @@ mod tests {
     fn a_step_of_codes_that_does_not_help_is_taken_back() {
         let (config, words) = (config(), words());
         let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
-        let (dense, pack) = (made.network(&config), coded(&made, 200));
+        let pack = coded(&made);
+        // The original is what the pack holds: whatever moves, it is further away.
+        let mut original = made.clone();
+        for (name, (_, values)) in &mut original.0 {
+            *values = pack.evaluate(&pack.tensor(name).unwrap().entry().expr).unwrap();
+        }
+        let dense = original.network(&config);
         let none = Settings { steps: 0, block_chunks: 0, ..settings() };
         let untouched =
             written(&recover(&dense, &pack, &chunks, &none, &mut ignore).unwrap()).reader().root();
-        // Codes alone, and all of them at once; then steps that no leaf has room for.
+        // Codes alone; then steps that no leaf has room for.
         let codes = Settings { rate: 0.0, block_chunks: 0, steps: 2, codes_every: 1, ..of_codes() };
-        for settings in
-            [Settings { codes: 1.0, growth: 9.0, ..codes.clone() }, Settings { growth: -1.0, ..codes }]
-        {
+        for settings in [Settings { growth: 9.0, ..codes.clone() }, Settings { growth: -1.0, ..codes }] {
             let found = recover(&dense, &pack, &chunks, &settings, &mut ignore).unwrap();
             assert_eq!((found.steps, found.after), (2, found.before), "{settings:?}");
+            assert!(found.before < 1e-6, "{}", found.before);
             assert_eq!(written(&found).reader().root(), untouched);
         }
     }
@@ -459,7 +468,7 @@ mod tests {
     fn a_recovery_of_codes_that_was_stopped_goes_on_to_the_same_end() {
         let (config, words) = (config(), words());
         let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
-        let (dense, pack) = (made.network(&config), coded(&made, 16));
+        let (dense, pack) = (made.network(&config), coded(&made));
         let straight = recover(&dense, &pack, &chunks, &of_codes(), &mut ignore).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let kept = Settings { checkpoint: Some(folder.path().join("state")), ..of_codes() };

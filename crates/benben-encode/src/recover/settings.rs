@@ -19,6 +19,8 @@ pub struct Settings {
     pub batch: usize,
     /// Peak of their learning rate: how far entries of a vector go in a step, root mean square, in parts of themselves.
     pub rate: f32,
+    /// How many times as fast codewords move, end to end and in blocks.
+    pub words: f32,
     /// Measure the held-out chunks, and write the checkpoint, every so many steps.
     pub measure: usize,
     /// Chunks that are held out, the last of those given: they choose the state that is kept.
@@ -49,9 +51,10 @@ impl Default for Settings {
             steps: 40,
             batch: 1,
             rate: 3e-4,
+            words: 10.0,
             measure: 5,
             held_out: 2,
-            codes: 0.01,
+            codes: 1e-3,
             codes_every: 10,
             growth: 0.005,
             add_rows: true,
