@@ -55,7 +55,7 @@ impl Default for Settings {
             measure: 5,
             held_out: 2,
             codes: 1e-3,
-            codes_every: 10,
+            codes_every: 5,
             growth: 0.005,
             add_rows: true,
             limit: None,
