@@ -143,6 +143,11 @@ fn most_loss(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0, for example 0.05".into())
 }
 
+fn share(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|x| (0.0..=1.0).contains(x));
+    number.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
 fn preset_help() -> String {
     let mut help = String::from("How faithful [default: balanced]:\n");
     for preset in PRESETS {
@@ -255,8 +260,8 @@ pub(crate) struct Calibrate {
 
 #[derive(Debug, Clone, ClapArgs)]
 #[command(
-    after_help = "Codes stay as they are; factors, norms, biases and low-rank parts move, first block by block, then end to \
-end. The last chunks of the text are held out and choose what is kept: the pack is never further from the original on \
+    after_help = "Factors, norms, biases and low-rank parts move, first block by block, then end to end; of codec rvq the \
+codewords too, and the codes of a few vectors at a time where that helps. Other codes stay as they are. The last chunks of the text are held out and choose what is kept: the pack is never further from the original on \
 them than it was. Ctrl-C leaves a checkpoint, from which the same command goes on. In builds with the feature `recover`."
 )]
 pub(crate) struct Recover {
@@ -280,6 +285,10 @@ pub(crate) struct Recover {
     /// Most chunks of 512 tokens [default: what the steps need, 130 at most]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
     pub(crate) chunks: Option<u32>,
+    /// Share of the vectors of codec rvq whose codes one step may move; it is halved where a step does not help. 0: codes
+    /// stay [default: 0.001]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) codes: Option<f32>,
     /// Where the state is kept [default: the output's name with .checkpoint]
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,

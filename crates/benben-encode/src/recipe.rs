@@ -91,6 +91,8 @@ pub struct Recovery {
     pub seed: u64,
     /// BLAKE3 of the text, hexadecimal.
     pub data: String,
+    /// Share of the vectors of codec `rvq` whose codes a step could move at first; 0: codes stayed.
+    pub codes: f32,
     /// Seconds after which no step was started: then how far it came depends on the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
@@ -222,7 +224,8 @@ mod tests {
         recipe.set("*.weight=pvq:bpw=3.5,dim=8").unwrap();
         recipe.bits_per_weight = Some(4.25);
         let data = "ab".repeat(32);
-        let recovery = Recovery { steps: 40, chunks: 42, context: 512, seed: 1, data, seconds: None };
+        let recovery =
+            Recovery { steps: 40, chunks: 42, context: 512, seed: 1, data, codes: 0.01, seconds: None };
         recipe.recovery = vec![recovery.clone(), Recovery { seconds: Some(600), ..recovery }];
         let text = recipe.to_toml().unwrap();
         assert_eq!(Recipe::from_toml(&text).unwrap(), recipe, "{text}");

@@ -58,6 +58,9 @@ pub(crate) fn run(args: &Recover, global: &Global) -> Result<Exit> {
     let steps = args.steps.or(args.seconds.map(|_| 100_000)).unwrap_or(super::planning::RECOVERY_STEPS);
     let mut recovery = about(&model, &text, steps as usize)?;
     recovery.seconds = args.seconds;
+    if let Some(codes) = args.codes {
+        recovery.codes = codes;
+    }
     if let Some(chunks) = args.chunks {
         recovery.chunks = chunks as usize;
     }
@@ -94,6 +97,7 @@ pub(crate) fn about(model: &Model, text: &str, steps: usize) -> Result<Recovery>
         context: CONTEXT.min(model.config().context),
         seed: settings.seed,
         data: blake3::hash(text.as_bytes()).to_hex().to_string(),
+        codes: settings.codes,
         seconds: None,
     })
 }
@@ -163,6 +167,7 @@ fn tune(
     let settings = Settings {
         steps: recovery.steps,
         seed: recovery.seed,
+        codes: recovery.codes,
         limit: recovery.seconds.map(Duration::from_secs),
         checkpoint: Some(checkpoint.into()),
         ..Settings::default()

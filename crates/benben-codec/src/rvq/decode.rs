@@ -65,6 +65,8 @@ pub struct Part {
     pub words: Vec<f32>,
     /// Codeword of each vector of the group, row-major.
     pub codes: Vec<u8>,
+    /// What entries of codewords are multiples of, unless the codebook is mapped.
+    pub step: f32,
 }
 
 /// All stages of all groups, those of group 0 first. A value is the sum of its codewords in this order.
@@ -84,7 +86,13 @@ pub fn parts(source: &dyn LeafSource) -> Result<Vec<Part>> {
         let mut codes = vec![0; layout.vectors(group) as usize];
         entropy::decode_symbols(source, index + 1, 0..codes.len() as u64, &stage.model(), &mut codes)?;
         let words = words(&stage, &codes, index)?;
-        parts.push(Part { dim: layout.dim, positions: layout.positions(group), words, codes });
+        parts.push(Part {
+            dim: layout.dim,
+            positions: layout.positions(group),
+            words,
+            codes,
+            step: stage.step,
+        });
         Ok(())
     })?;
     Ok(parts)

@@ -72,6 +72,7 @@
 //! | `minibatch` | codebooks without a leaf, from tens of millions of vectors |
 //! | `whole` | passes over the whole tensor that meet the target |
 //! | `chosen` | codewords chosen vector by vector, for error feedback |
+//! | `revised` | a leaf again, with other codewords and codes |
 //! | `search`, `codebook` | the beam search and its layout |
 //! | `kernel`, `envelope` | its loops for each instruction set; nearest levels of dimension 1 |
 
@@ -88,6 +89,7 @@ mod mapped;
 mod minibatch;
 mod plan;
 mod random;
+mod revised;
 mod search;
 mod settings;
 mod stored;
@@ -99,6 +101,7 @@ pub use chosen::Chooser;
 pub use decode::{Part, decode, extent, parts};
 pub use encode::encode;
 pub use minibatch::{Codebooks, Training, train_codebooks};
+pub use revised::revise;
 pub use settings::Settings;
 
 use serde::{Deserialize, Serialize};

@@ -45,10 +45,9 @@ impl Stage {
 
     /// The used words of `book` in steps of `step`, sorted by the first entry, with the table of their `counts`.
     pub(super) fn quantize(book: &Codebook, counts: &[u64], step: f32) -> Self {
-        let whole = |&c: &f32| (c / step).round().clamp(-MAX_ENTRY as f32, MAX_ENTRY as f32) as i32;
         let words = book.words.chunks_exact(book.dim).zip(counts);
         let mut words: Vec<(Vec<i32>, u64)> =
-            words.map(|(word, &n)| (word.iter().map(whole).collect(), n)).collect();
+            words.map(|(word, &n)| (Self::entries_of(word, step), n)).collect();
         if counts.iter().any(|&n| n > 0) {
             words.retain(|w| w.1 > 0);
         } else {
@@ -65,6 +64,12 @@ impl Stage {
         let counts: Vec<u64> = words.iter().map(|w| w.1).collect();
         let entries = words.into_iter().flat_map(|w| w.0).collect();
         Self { dim: book.dim, step, entries, noise: None, table: Some(Table::from_counts(&counts)) }
+    }
+
+    /// The entries that stand for `word`.
+    pub(super) fn entries_of(word: &[f32], step: f32) -> Vec<i32> {
+        let whole = |&c: &f32| (c / step).round().clamp(-MAX_ENTRY as f32, MAX_ENTRY as f32) as i32;
+        word.iter().map(whole).collect()
     }
 
     /// Bits of each symbol.

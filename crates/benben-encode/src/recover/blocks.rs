@@ -2,7 +2,7 @@
 //! before it. What the earlier blocks left over is part of the error that the later ones repair.
 
 use super::parameter::rate;
-use super::student::{Student, gradients};
+use super::student::{Block, Student, add, gradients};
 use super::values;
 use benben_format::Result;
 use benben_models::llm::graph::{Layer, Network};
@@ -21,7 +21,16 @@ pub(super) struct Streams {
 pub(super) struct Pace {
     pub(super) passes: usize,
     pub(super) rate: f32,
+    /// How many times as fast codewords move.
+    pub(super) words: f32,
+    /// Share of the vectors of each matrix of codewords whose codes move after a pass.
+    pub(super) codes: f32,
+    /// How much larger each may become.
+    pub(super) growth: f32,
 }
+
+/// How often a step of codes is tried with the same gradients, each time with half the share.
+pub(super) const HALVINGS: u32 = 4;
 
 impl Streams {
     pub(super) fn new(
@@ -67,12 +76,15 @@ impl Streams {
         tracked: &Layer<'_>,
         pace: Pace,
     ) -> Result<()> {
-        let device = student.device.clone();
+        let (device, reader) = (student.device.clone(), student.pack.reader());
         let block = &mut student.blocks[index];
-        let mut best = (self.held_out(block, plain, &device)?, block.parameters.clone());
+        let mut best = self.held_out(block, plain, &device)?;
+        let mut kept = (block.parameters.clone(), block.coded.clone());
+        let mut share = pace.codes;
         let total = pace.passes * self.training;
         let mut number = 0;
         for _ in 0..pace.passes {
+            let mut matrices = Vec::new();
             for (x, target) in self.tuned.iter().zip(&self.dense).take(self.training) {
                 number += 1;
                 let tensors = block.tracked(&device);
@@ -82,27 +94,45 @@ impl Streams {
                 let loss = (apart.clone() * apart * weight.autodiff()).sum();
                 let found = loss.backward();
                 let rate = rate(pace.rate, number as f32 / total as f32);
-                for (parameter, gradient) in block.parameters.iter_mut().zip(gradients(&tensors, &found)?) {
-                    parameter.step(&gradient, rate, number);
+                let mut by_parameters = gradients(&tensors, &found)?;
+                let mut of_chunk = (pace.codes > 0.0).then(Vec::new);
+                block.by_parameters(&mut by_parameters, of_chunk.as_mut());
+                of_chunk.into_iter().for_each(|found| add(&mut matrices, found));
+                for (parameter, gradient) in block.parameters.iter_mut().zip(by_parameters) {
+                    let words = if parameter.is_words() { pace.words } else { 1.0 };
+                    parameter.step(&gradient, words * rate, number);
                 }
             }
             let error = self.held_out(block, plain, &device)?;
-            if error < best.0 {
-                best = (error, block.parameters.clone());
+            if error < best {
+                best = error;
+                kept = (block.parameters.clone(), block.coded.clone());
+            }
+            if matrices.is_empty() {
+                continue;
+            }
+            for _ in 0..HALVINGS {
+                let before = block.coded.clone();
+                block.step_codes(&matrices, (share, pace.growth), reader)?;
+                let moved = self.held_out(block, plain, &device)?;
+                if moved < error {
+                    if moved < best {
+                        best = moved;
+                        kept = (block.parameters.clone(), block.coded.clone());
+                    }
+                    break;
+                }
+                block.coded = before;
+                share *= 0.5;
             }
         }
-        block.parameters = best.1;
+        (block.parameters, block.coded) = kept;
         block.parameters.iter_mut().for_each(super::parameter::Parameter::restart);
         Ok(())
     }
 
     /// Error of the held-out chunks relative to what the block's output is.
-    fn held_out(
-        &self,
-        block: &super::student::Block,
-        layer: &Layer<'_>,
-        device: &burn::tensor::Device,
-    ) -> Result<f64> {
+    fn held_out(&self, block: &Block, layer: &Layer<'_>, device: &burn::tensor::Device) -> Result<f64> {
         let constants = block.constants(device);
         let mut sum = 0.0;
         for (x, target) in self.tuned.iter().zip(&self.dense).skip(self.training) {

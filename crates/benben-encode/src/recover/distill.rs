@@ -9,12 +9,14 @@ use benben_models::llm::graph::{Layer, rms_norm};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// The gradient of the divergence by every parameter, on one chunk of tokens; in nats for each token.
+/// The gradient of the divergence by every parameter, on one chunk of tokens; in nats for each token. Those by the values
+/// of matrices of codewords are added to `matrices`.
 pub(super) fn gradient(
     student: &Student<'_>,
     teacher: &Teacher,
     layer: &Layer<'_>,
     (chunk, tokens): (usize, &[u32]),
+    matrices: Option<&mut Vec<Vec<f32>>>,
 ) -> Result<Vec<Vec<f32>>> {
     let device = &student.device;
     let tables: Vec<Vec<Tensor<2>>> = student.tables().map(|t| t.tracked(device)).collect();
@@ -43,6 +45,7 @@ pub(super) fn gradient(
     for (sum, gradient) in found[last..].iter_mut().zip(by_head) {
         sum.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x);
     }
+    student.by_parameters(&mut found, matrices);
     let part = (tokens.len() as f32).recip();
     found.iter_mut().flatten().for_each(|x| *x *= part);
     Ok(found)

@@ -1,7 +1,7 @@
 //! A small network made on the spot, for tests.
 
 use benben_decode::Weights;
-use benben_format::{Error, Result};
+use benben_format::{EncodedLeaf, Error, Result};
 use benben_models::llm::graph::Network;
 use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig, Part, norms};
 use burn::tensor::Device;
@@ -94,39 +94,81 @@ pub(super) fn divergence(p: &[Vec<f64>], q: &[Vec<f64>]) -> f64 {
     p.iter().zip(q).map(|(p, q)| of(p, q)).sum::<f64>() / p.len() as f64
 }
 
-/// A pack of `made`: matrices of layers as multiples of 0.25 with factors of columns, value projections with a part of low
-/// rank beside them, everything else lossless.
-pub(super) fn packed(made: &Made) -> benben_decode::Pack {
-    use benben_codec::raw;
-    use benben_format::{Dtype, Expr, Origin, Writer};
+/// A pack of `made`: matrices of layers as pairs of numbers from 16 codewords with factors of columns, those of outputs
+/// turned; everything else lossless.
+pub(super) fn coded(made: &Made) -> benben_decode::Pack {
+    use benben_codec::{Target, rvq};
+    use benben_format::Expr;
 
-    let lossless = |values: &[f32], shape: &[u64], dtype: Dtype| {
-        Expr::Leaf(raw::encode(&dtype.from_f32(values).unwrap(), dtype, shape).unwrap())
+    let settings = rvq::Settings {
+        dim: Some(2),
+        codebooks: Some(&[16]),
+        mapped: Some(false),
+        iterations: 4,
+        ..rvq::Settings::new(Target::BitsPerWeight(2.0))
     };
-    let mut writer = Writer::new(std::io::Cursor::new(Vec::new()), "test", 0).unwrap();
-    writer.file("note.txt", raw::encode(b"kept", Dtype::U8, &[4]).unwrap()).unwrap();
-    for (name, ([rows, columns], values)) in &made.0 {
-        let matrix = [*rows as u64, *columns as u64];
-        let shape = if *columns == 1 { &matrix[..1] } else { &matrix[..] };
-        let expr = if name.contains("proj.weight") {
-            let coarse: Vec<f32> = values.iter().map(|x| (x * 4.0).round() / 4.0).collect();
-            let scale = Expr::Scale {
-                rows: None,
-                columns: Some(Box::new(lossless(&vec![1.0; *columns], &matrix[1..], Dtype::F16))),
-                of: Box::new(lossless(&coarse, shape, Dtype::F16)),
-            };
-            if name.contains("v_proj") {
-                let left = lossless(&vec![0.02; *rows], &[matrix[0], 1], Dtype::F16);
-                let right = lossless(&vec![0.02; *columns], &[1, matrix[1]], Dtype::F16);
-                Expr::Sum(vec![scale, Expr::Product(vec![left, right])])
-            } else {
-                scale
-            }
+    let leaf = |values: &[f32], rows: u64, columns: u64| {
+        Expr::Leaf(rvq::encode(values, &[rows, columns], &settings).unwrap().0)
+    };
+    written(made, &|name, values, [rows, columns]| {
+        if !name.contains("proj.weight") {
+            return None;
+        }
+        let (r, c) = (rows as u64, columns as u64);
+        Some(if name.contains("o_proj") {
+            let turned: Vec<f32> =
+                (0..columns * rows).map(|i| values[i % rows * columns + i / rows]).collect();
+            Expr::Transpose(Box::new(leaf(&turned, c, r)))
         } else {
-            lossless(values, shape, Dtype::F32)
-        };
-        writer.tensor(name, Dtype::F32, shape, Origin::default(), expr).unwrap();
+            let columns = Box::new(lossless(&vec![1.0; columns], &[c], benben_format::Dtype::F16));
+            Expr::Scale { rows: None, columns: Some(columns), of: Box::new(leaf(values, r, c)) }
+        })
+    })
+}
+
+fn lossless(values: &[f32], shape: &[u64], dtype: benben_format::Dtype) -> benben_format::Expr<EncodedLeaf> {
+    let bytes = dtype.from_f32(values).unwrap();
+    benben_format::Expr::Leaf(benben_codec::raw::encode(&bytes, dtype, shape).unwrap())
+}
+
+/// How a tensor of this name, these values and this shape is stored; none: lossless.
+type Stored<'a> = &'a dyn Fn(&str, &[f32], [usize; 2]) -> Option<benben_format::Expr<EncodedLeaf>>;
+
+fn written(made: &Made, stored: Stored<'_>) -> benben_decode::Pack {
+    use benben_format::{Dtype, Origin, Writer};
+    let mut writer = Writer::new(std::io::Cursor::new(Vec::new()), "test", 0).unwrap();
+    writer.file("note.txt", benben_codec::raw::encode(b"kept", Dtype::U8, &[4]).unwrap()).unwrap();
+    for (name, (shape, values)) in &made.0 {
+        let matrix = shape.map(|d| d as u64);
+        let length = if shape[1] == 1 { &matrix[..1] } else { &matrix[..] };
+        let expr = stored(name, values, *shape).unwrap_or_else(|| lossless(values, length, Dtype::F32));
+        writer.tensor(name, Dtype::F32, length, Origin::default(), expr).unwrap();
     }
     let (file, _) = writer.finish_in_place().unwrap();
     benben_decode::Pack::from_source(Arc::new(file.into_inner()), benben_format::Limits::default()).unwrap()
+}
+
+/// A pack of `made`: matrices of layers as multiples of 0.25 with factors of columns, value projections with a part of low
+/// rank beside them, everything else lossless.
+pub(super) fn packed(made: &Made) -> benben_decode::Pack {
+    use benben_format::{Dtype, Expr};
+    written(made, &|name, values, [rows, columns]| {
+        if !name.contains("proj.weight") {
+            return None;
+        }
+        let (r, c) = (rows as u64, columns as u64);
+        let coarse: Vec<f32> = values.iter().map(|x| (x * 4.0).round() / 4.0).collect();
+        let scale = Expr::Scale {
+            rows: None,
+            columns: Some(Box::new(lossless(&vec![1.0; columns], &[c], Dtype::F16))),
+            of: Box::new(lossless(&coarse, &[r, c], Dtype::F16)),
+        };
+        Some(if name.contains("v_proj") {
+            let left = lossless(&vec![0.02; rows], &[r, 1], Dtype::F16);
+            let right = lossless(&vec![0.02; columns], &[1, c], Dtype::F16);
+            Expr::Sum(vec![scale, Expr::Product(vec![left, right])])
+        } else {
+            scale
+        })
+    })
 }

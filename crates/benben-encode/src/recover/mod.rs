@@ -5,6 +5,7 @@
 
 mod blocks;
 mod checkpoint;
+mod codes;
 mod columns;
 mod distill;
 mod fisher;

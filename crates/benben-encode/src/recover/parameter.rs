@@ -19,14 +19,26 @@ pub(super) struct Parameter {
     pub(super) start: Vec<f32>,
     /// Rows and columns; a vector is one row.
     pub(super) shape: [usize; 2],
-    /// Bits of the mantissa that are stored, the leading one not counted.
-    pub(super) mantissa: u32,
+    /// What of its values is stored.
+    grid: Grid,
     pub(super) values: Vec<f32>,
     pub(super) first: Vec<f32>,
     pub(super) second: Vec<f32>,
     /// What a step of 1 is, for each entry: its own size, so that one rate fits steps of 1e-4 and norms of 10.
     unit: Vec<f32>,
 }
+
+/// How finely a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Grid {
+    /// Bits of the mantissa, the leading one not counted.
+    Mantissa(u32),
+    /// Multiples of this.
+    Step(f32),
+}
+
+/// Codewords count at most so many steps: the limit of codec `rvq`, which f32 holds exactly.
+const MOST_STEPS: f32 = (1 << 23) as f32;
 
 /// Bits of the mantissa of bf16.
 const BF16: u32 = 7;
@@ -36,18 +48,24 @@ impl Parameter {
     pub(super) fn vector(start: Vec<f32>, mantissa: u32) -> Self {
         let least = LEAST * root_mean_square(&start);
         let unit = start.iter().map(|x| x.abs().max(least)).collect();
-        Self::new([1, start.len()], start, unit, mantissa)
+        Self::new([1, start.len()], start, unit, Grid::Mantissa(mantissa))
     }
 
     /// A matrix, or a vector that is added: entries are moved in parts of the root mean square.
     pub(super) fn matrix(shape: [usize; 2], start: Vec<f32>, mantissa: u32) -> Self {
         let unit = vec![root_mean_square(&start); start.len()];
-        Self::new(shape, start, unit, mantissa)
+        Self::new(shape, start, unit, Grid::Mantissa(mantissa))
     }
 
-    fn new(shape: [usize; 2], start: Vec<f32>, unit: Vec<f32>, mantissa: u32) -> Self {
+    /// Codewords, which are stored as multiples of `step`.
+    pub(super) fn words(shape: [usize; 2], start: Vec<f32>, step: f32) -> Self {
+        let unit = vec![root_mean_square(&start); start.len()];
+        Self::new(shape, start, unit, Grid::Step(step))
+    }
+
+    fn new(shape: [usize; 2], start: Vec<f32>, unit: Vec<f32>, grid: Grid) -> Self {
         let zeros = vec![0.0; start.len()];
-        Self { shape, mantissa, values: start.clone(), first: zeros.clone(), second: zeros, unit, start }
+        Self { shape, grid, values: start.clone(), first: zeros.clone(), second: zeros, unit, start }
     }
 
     /// Its values as a constant.
@@ -66,16 +84,28 @@ impl Parameter {
         if !self.changed() {
             return self.start.clone();
         }
-        let half = 0.5 / (1u32 << self.mantissa.min(23)) as f32;
+        let mantissa = match self.grid {
+            Grid::Mantissa(bits) => bits,
+            Grid::Step(step) => {
+                let whole = |x: &f32| (x / step).round().clamp(-MOST_STEPS, MOST_STEPS) * step;
+                return self.values.iter().map(whole).collect();
+            }
+        };
+        let half = 0.5 / (1u32 << mantissa.min(23)) as f32;
         let entry = |(x, start): (&f32, &f32)| {
             let stays = (x - start).abs() <= half * start.abs();
-            if stays { round(*start, self.mantissa.max(BF16)) } else { round(*x, self.mantissa) }
+            if stays { round(*start, mantissa.max(BF16)) } else { round(*x, mantissa) }
         };
         self.values.iter().zip(&self.start).map(entry).collect()
     }
 
     pub(super) fn changed(&self) -> bool {
         self.values != self.start
+    }
+
+    /// Whether it is a codebook.
+    pub(super) fn is_words(&self) -> bool {
+        matches!(self.grid, Grid::Step(_))
     }
 
     /// Forgets gradients.

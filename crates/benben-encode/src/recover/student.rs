@@ -1,12 +1,13 @@
 //! The packed network with everything continuous in it as parameters.
 
+use super::codes::Coded;
 use super::form::{Builder, Form, copied, stored};
 use super::parameter::Parameter;
 use super::table::Table;
 use super::values;
 use benben_decode::Pack;
-use benben_format::{EncodedLeaf, Entry, Error, Expr, Result};
-use benben_models::llm::graph::{Layer, rms_norm};
+use benben_format::{EncodedLeaf, Entry, Error, Expr, Reader, Result};
+use benben_models::llm::graph::{Layer, rms_norm, tensor};
 use benben_models::llm::{EMBEDDING, FINAL_NORM, LlamaConfig, Part, norms};
 use burn::tensor::{Device, Tensor};
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ pub(super) struct Student<'a> {
 /// A layer: forms that count its parameters.
 pub(super) struct Block {
     pub(super) parameters: Vec<Parameter>,
+    /// Matrices of codewords, which are parameters too.
+    pub(super) coded: Vec<Coded>,
     norms: [usize; 2],
     /// In the order of [`Part::ALL`]: the matrix and its bias.
     matrices: Vec<(Form, Option<usize>)>,
@@ -49,7 +52,7 @@ impl<'a> Student<'a> {
         let block = |index| Block::new(pack, &config, &device, add, index);
         let blocks = (0..config.layers).map(block).collect::<Result<_>>()?;
         let norm = find(pack, FINAL_NORM, &[config.hidden])?;
-        let mut builder = Builder { pack, device: &device, add, parameters: Vec::new() };
+        let mut builder = Builder { pack, device: &device, add, parameters: Vec::new(), coded: None };
         builder.vector(&norm.expr, norm.dtype, true).map_err(|e| e.in_tensor(FINAL_NORM))?;
         let norm = builder.parameters.remove(0);
         let shape = [config.vocabulary, config.hidden];
@@ -106,6 +109,60 @@ impl<'a> Student<'a> {
         blocks.chain([&mut self.norm]).chain(tables.flat_map(|t| &mut t.parameters))
     }
 
+    /// Puts gradients by codewords in the place of those by matrices of codewords; these are added to `matrices`, which
+    /// is empty or has them in the order of [`coded`](Self::coded).
+    pub(super) fn by_parameters(&self, gradients: &mut [Vec<f32>], matrices: Option<&mut Vec<Vec<f32>>>) {
+        let mut rest = gradients;
+        let mut found = matrices.as_ref().map(|_| Vec::new());
+        for block in &self.blocks {
+            let (own, after) = rest.split_at_mut(block.parameters.len());
+            block.by_parameters(own, found.as_mut());
+            rest = after;
+        }
+        if let (Some(sums), Some(found)) = (matrices, found) {
+            add(sums, found);
+        }
+    }
+
+    /// Codes of all of them, one after the other.
+    pub(super) fn codes(&self) -> Vec<u8> {
+        self.coded().flat_map(|(coded, _)| coded.codes()).collect()
+    }
+
+    /// Takes codes as [`codes`](Self::codes) gives them.
+    pub(super) fn set_codes(&mut self, codes: &[u8]) -> Result<()> {
+        let mut rest = codes;
+        for block in &mut self.blocks {
+            let Block { parameters, coded, .. } = block;
+            for coded in coded {
+                let books = &parameters[coded.first..coded.first + coded.books()];
+                let sizes: Vec<usize> = books.iter().map(|p| p.values.len()).collect();
+                let (own, after) = rest.split_at(coded.count().min(rest.len()));
+                if !coded.set(own, &sizes) {
+                    return Err(Error::corruption("codes that do not fit the pack"));
+                }
+                rest = after;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a step of codes by the gradients by all `matrices` of codewords: see [`Coded::step`].
+    pub(super) fn step_codes(&mut self, matrices: &[Vec<f32>], bounds: (f32, f32)) -> Result<()> {
+        let mut rest = matrices;
+        for block in &mut self.blocks {
+            let (own, after) = rest.split_at(block.coded.len().min(rest.len()));
+            block.step_codes(own, bounds, self.pack.reader())?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Matrices of codewords with their codebooks, in a fixed order.
+    pub(super) fn coded(&self) -> impl Iterator<Item = (&Coded, &[Parameter])> {
+        self.blocks.iter().flat_map(|b| b.coded.iter().map(|c| (c, b.books(c))))
+    }
+
     /// A tensor of the pack with its parameters as they are now.
     pub(super) fn expression(&self, entry: &Entry) -> Result<Expr<EncodedLeaf>> {
         if entry.name == FINAL_NORM {
@@ -118,7 +175,8 @@ impl<'a> Student<'a> {
         match found {
             Some((block, Place::Vector(at))) => vector(entry, &block.parameters[at], self.pack),
             Some((block, Place::Matrix(at))) => {
-                block.matrices[at].0.rebuild(&entry.expr, &block.parameters, self.pack.reader())
+                let reader = self.pack.reader();
+                block.matrices[at].0.rebuild(&entry.expr, &block.parameters, &block.coded, reader)
             }
             None => copied(&entry.expr, self.pack.reader()),
         }
@@ -145,7 +203,7 @@ fn find<'a>(pack: &'a Pack, name: &str, shape: &[usize]) -> Result<&'a Entry> {
 
 impl Block {
     fn new(pack: &Pack, config: &LlamaConfig, device: &Device, add: bool, index: usize) -> Result<Self> {
-        let mut builder = Builder { pack, device, add, parameters: Vec::new() };
+        let mut builder = Builder { pack, device, add, parameters: Vec::new(), coded: Some(Vec::new()) };
         let mut names = HashMap::new();
         let mut vector = |builder: &mut Builder<'_>, name: String, length: usize, scales: bool| {
             let entry = find(pack, &name, &[length])?;
@@ -169,7 +227,8 @@ impl Block {
         for part in Part::ALL {
             names.insert(part.name(index), Place::Matrix(part as usize));
         }
-        Ok(Self { parameters: builder.parameters, norms, matrices, names })
+        let coded = builder.coded.unwrap_or_default();
+        Ok(Self { parameters: builder.parameters, coded, norms, matrices, names })
     }
 
     /// The stream after the block; `parameters` are its own, as constants or with gradients.
@@ -189,14 +248,68 @@ impl Block {
         })
     }
 
-    /// Its parameters as they would be stored.
+    /// Its parameters as they would be stored; in the place of the first codebook of a matrix, the matrix.
     pub(super) fn constants(&self, device: &Device) -> Vec<Tensor<2>> {
-        self.parameters.iter().map(|p| p.constant(device)).collect()
+        let mut tensors: Vec<_> = self.parameters.iter().map(|p| p.constant(device)).collect();
+        for coded in &self.coded {
+            let words: Vec<_> = self.books(coded).iter().map(Parameter::stored).collect();
+            tensors[coded.first] = tensor(coded.values(&words), coded.shape(), device);
+        }
+        tensors
     }
 
-    /// Its parameters with gradients.
+    /// The same with gradients.
     pub(super) fn tracked(&self, device: &Device) -> Vec<Tensor<2>> {
-        self.parameters.iter().map(|p| p.tracked(device)).collect()
+        let mut tensors: Vec<_> = self.parameters.iter().map(|p| p.tracked(device)).collect();
+        for coded in &self.coded {
+            let words: Vec<_> = self.books(coded).iter().map(|p| p.values.clone()).collect();
+            let values = tensor(coded.values(&words), coded.shape(), device);
+            tensors[coded.first] = values.autodiff().require_grad();
+        }
+        tensors
+    }
+
+    /// The codebooks of one of its matrices.
+    pub(super) fn books(&self, coded: &Coded) -> &[Parameter] {
+        &self.parameters[coded.first..coded.first + coded.books()]
+    }
+
+    /// Puts gradients by codewords in the place of those by matrices, which go to `matrices` in the order of
+    /// [`coded`](Self::coded).
+    pub(super) fn by_parameters(&self, gradients: &mut [Vec<f32>], mut matrices: Option<&mut Vec<Vec<f32>>>) {
+        for coded in &self.coded {
+            let sizes: Vec<usize> = self.books(coded).iter().map(|p| p.values.len()).collect();
+            let by_values = std::mem::take(&mut gradients[coded.first]);
+            let by_words = coded.by_words(&by_values, &sizes);
+            gradients[coded.first..].iter_mut().zip(by_words).for_each(|(old, new)| *old = new);
+            if let Some(matrices) = &mut matrices {
+                matrices.push(by_values);
+            }
+        }
+    }
+
+    /// Takes a step of codes by the gradients by `matrices`: see [`Coded::step`].
+    pub(super) fn step_codes(
+        &mut self,
+        matrices: &[Vec<f32>],
+        bounds: (f32, f32),
+        reader: &Reader,
+    ) -> Result<()> {
+        let Self { parameters, coded, .. } = self;
+        for (coded, gradient) in coded.iter_mut().zip(matrices) {
+            let books = &parameters[coded.first..coded.first + coded.books()];
+            coded.step(gradient, books, bounds, reader)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds `found` to `sums`, which may be empty yet.
+pub(super) fn add(sums: &mut Vec<Vec<f32>>, found: Vec<Vec<f32>>) {
+    if sums.is_empty() {
+        *sums = found;
+    } else {
+        sums.iter_mut().flatten().zip(found.iter().flatten()).for_each(|(sum, x)| *sum += x);
     }
 }
 

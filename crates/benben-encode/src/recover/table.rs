@@ -25,7 +25,7 @@ impl Table {
     /// The tensor `entry` of `pack`. Factors are tuned where it is made of them; new ones would take two bytes for every
     /// word.
     pub(super) fn new(pack: &Pack, entry: &Entry, hidden: usize, device: &Device) -> Result<Self> {
-        let mut builder = Builder { pack, device, add: false, parameters: Vec::new() };
+        let mut builder = Builder { pack, device, add: false, parameters: Vec::new(), coded: None };
         let (inner, form) = match &entry.expr {
             expr @ Expr::Scale { of, .. } => match builder.matrix(expr)? {
                 form @ Form::Scale { .. } if form.is_scaled_constant() => (&**of, form),
@@ -120,7 +120,7 @@ impl Table {
 
     /// The tensor with its parameters as they are now.
     pub(super) fn expression(&self, entry: &Entry, pack: &Pack) -> Result<Expr<EncodedLeaf>> {
-        self.form.rebuild(&entry.expr, &self.parameters, pack.reader())
+        self.form.rebuild(&entry.expr, &self.parameters, &[], pack.reader())
     }
 }
 
