@@ -115,5 +115,8 @@ pub(crate) fn show_search(found: &Allocation) -> Result<()> {
     let beside = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
     // In the network's order they are coded when the plan stands.
     let apart = if found.recipe.sequential.is_some() { ", each tensor coded for itself" } else { "" };
-    say!("loss on the text{apart}: {loss:.5} nats for each token{beside}; {} samples were run", found.evaluations)
+    say!(
+        "loss on the text{apart}: {loss:.5} nats for each token{beside}; {} samples were run",
+        found.evaluations
+    )
 }
