@@ -15,6 +15,7 @@ Rows that need gradients or recovery are left out, and it is said, where benben 
 Takes numpy and safetensors, in a virtual environment that it makes (`--work`).
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -85,6 +86,10 @@ def environment(work):
     return python
 
 
+class Enough(Exception):
+    """All rows that were asked for are there."""
+
+
 class Survey:
     def __init__(self, args):
         self.args, self.rows = args, []
@@ -102,6 +107,8 @@ class Survey:
         ratio, kl = self.eval(path)
         self.rows.append({"ingredient": name, "bytes": bytes_, "ratio": ratio, "kl": kl, "seconds": seconds})
         say(f"{name}: {bytes_:,} bytes, perplexity x {ratio:.4f}, KL {kl:.4f}, {seconds:.0f} s")
+        if len(self.rows) == self.args.rows:
+            raise Enough
 
     def nearest(self):
         python, out = environment(self.work), self.work / "nearest"
@@ -139,27 +146,8 @@ def draw(rows):
               f"{row['seconds']:.0f} |")
 
 
-def main():
-    if sys.argv[1:2] == ["--inside"]:
-        return round_to_nearest(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), int(sys.argv[4]))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path, help="Hugging Face folder in f16")
-    parser.add_argument("--calib", type=pathlib.Path, required=True, help="text that statistics are of")
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="another text, that losses are of")
-    parser.add_argument("--bits", type=float, default=3.25, help="of each weight of a matrix [3.25]")
-    parser.add_argument("--chunks", type=int, default=0, help="of --data, 512 tokens each [all]")
-    parser.add_argument("--effort", type=int, default=4, help="of the row with evolution, 0 for no such row [4]")
-    parser.add_argument("--steps", type=int, default=40, help="of recovery [40]")
-    parser.add_argument("--benben", type=pathlib.Path, help="the program [built with the feature recover]")
-    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "survey", help="[target/survey]")
-    parser.add_argument("--json", type=pathlib.Path, help="write the rows here too")
-    args = parser.parse_args()
-    if not args.benben:
-        build = ["cargo", "build", "--release", "-q", "-p", "benben-cli", "--features", "benben-cli/recover"]
-        subprocess.run(build, cwd=ROOT, check=True, stdout=sys.stderr)
-        args.benben = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release" / "benben"
-
-    survey, bits = Survey(args), f"bpw={args.bits}"
+def run(survey, args):
+    bits = f"bpw={args.bits}"
     plain, rich = survey.work / "plain.calibration", survey.work / "gradients.calibration"
     start = time.monotonic()
     done([args.benben, "calibrate", args.folder, "--data", args.calib, "-o", plain, "--chunks", 64, "--force", "--no-progress"])
@@ -178,10 +166,10 @@ def main():
         survey.pack(f"(+ evolution, effort {args.effort})", *size, "--calib", plain, "--calib", args.calib, "--effort",
                     args.effort, "--recover", 0, *levels)
     start = time.monotonic()
-    run = subprocess.run([args.benben, "calibrate", args.folder, "--data", args.calib, "-o", rich, "--chunks", "64",
-                          "--gradients=16", "--force", "--no-progress"], stderr=subprocess.PIPE, text=True)
-    if run.returncode:
-        lines = [line for line in run.stderr.splitlines() if line.strip()]
+    probe = subprocess.run([args.benben, "calibrate", args.folder, "--data", args.calib, "-o", rich, "--chunks", "64",
+                            "--gradients=16", "--force", "--no-progress"], stderr=subprocess.PIPE, text=True)
+    if probe.returncode:
+        lines = [line for line in probe.stderr.splitlines() if line.strip()]
         print(f"skipped: gradients and recovery: {re.sub('^error: ', '', lines[0]) if lines else 'no message'}")
     else:
         say(f"statistics with gradients: {time.monotonic() - start:.0f} s")
@@ -189,6 +177,32 @@ def main():
         survey.pack("+ order: each layer by those before", *size, "--calib", rich, "--calib", args.calib, "--effort", 2,
                     "--sequential", *levels)
         survey.tuned(f"+ recovery, {args.steps} steps", "--steps", args.steps)
+
+
+def main():
+    if sys.argv[1:2] == ["--inside"]:
+        return round_to_nearest(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), int(sys.argv[4]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path, help="Hugging Face folder in f16")
+    parser.add_argument("--calib", type=pathlib.Path, required=True, help="text that statistics are of")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="another text, that losses are of")
+    parser.add_argument("--bits", type=float, default=3.25, help="of each weight of a matrix [3.25]")
+    parser.add_argument("--chunks", type=int, default=0, help="of --data, 512 tokens each [all]")
+    parser.add_argument("--effort", type=int, default=4, help="of the row with evolution, 0 for no such row [4]")
+    parser.add_argument("--rows", type=int, help="this many and no more [all]")
+    parser.add_argument("--steps", type=int, default=40, help="of recovery [40]")
+    parser.add_argument("--benben", type=pathlib.Path, help="the program [built with the feature recover]")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "survey", help="[target/survey]")
+    parser.add_argument("--json", type=pathlib.Path, help="write the rows here too")
+    args = parser.parse_args()
+    if not args.benben:
+        build = ["cargo", "build", "--release", "-q", "-p", "benben-cli", "--features", "benben-cli/recover"]
+        subprocess.run(build, cwd=ROOT, check=True, stdout=sys.stderr)
+        args.benben = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release" / "benben"
+
+    survey = Survey(args)
+    with contextlib.suppress(Enough):
+        run(survey, args)
     draw(survey.rows)
     if args.json:
         args.json.write_text(json.dumps(survey.rows, indent=2))

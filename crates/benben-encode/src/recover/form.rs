@@ -5,7 +5,7 @@ use super::parameter::Parameter;
 use benben_codec::raw;
 use benben_decode::Pack;
 use benben_format::{Chunk, Dtype, EncodedLeaf, Expr, LeafSource, Reader, Result, StoredLeaf, element_count};
-use benben_models::llm::graph::tensor;
+use benben_models::llm::graph::{Rotation, tensor};
 use burn::tensor::{Device, Tensor};
 
 /// Bits of a factor's mantissa: all that bf16 has. Steps of recovery are of 1e-4 to 1e-3, and with 5 bits what moves by less
@@ -24,6 +24,11 @@ pub(super) enum Form {
     Scale {
         rows: Option<usize>,
         columns: Option<usize>,
+        of: Box<Self>,
+    },
+    /// Vectors come into a basis first.
+    Rotate {
+        basis: Box<Rotation>,
         of: Box<Self>,
     },
     Sum(Vec<Self>),
@@ -78,6 +83,11 @@ impl Builder<'_> {
                 };
                 let columns = columns.as_deref().map(|e| self.factors(e)).transpose()?;
                 Form::Scale { rows, columns, of: Box::new(self.part(of, false)?) }
+            }
+            Expr::Rotate { seed, block, of } => {
+                let columns = self.shape(expr)?[1];
+                let basis = Rotation::new(columns, *seed, *block as usize, self.device).into();
+                Form::Rotate { basis, of: Box::new(self.part(of, add)?) }
             }
             // Factors of low rank need no rows of their own.
             Expr::Sum(terms) => Form::Sum(
@@ -171,9 +181,13 @@ fn mantissa(dtype: Dtype) -> u32 {
 }
 
 impl Form {
-    /// Whether it is a matrix of integers, or numbers, between factors, and nothing else.
+    /// Whether it is a matrix of integers, or numbers, between factors, in some basis, and nothing else.
     pub(super) fn is_scaled_constant(&self) -> bool {
-        matches!(self, Self::Scale { of, .. } if matches!(**of, Self::Constant(_)))
+        match self {
+            Self::Rotate { of, .. } => matches!(**of, Self::Scale { .. }) && of.is_scaled_constant(),
+            Self::Scale { of, .. } => matches!(**of, Self::Constant(_)),
+            _ => false,
+        }
     }
 
     /// Products with the vectors of `x`, `[batch, length, columns]`; `parameters` are those of the block.
@@ -192,6 +206,11 @@ impl Form {
                     None => x,
                 };
                 scaled(of.forward(scaled(x, columns), parameters), rows)
+            }
+            Self::Rotate { basis, of } => {
+                let [batch, length, columns] = x.dims();
+                let turned = basis.forth(x.reshape([batch * length, columns]));
+                of.forward(turned.reshape([batch, length, columns]), parameters)
             }
             Self::Sum(terms) => {
                 let mut terms = terms.iter();
@@ -227,6 +246,10 @@ impl Form {
                 columns: scaled(*columns, old_columns.as_deref(), parameters, reader)?,
                 of: Box::new(of.rebuild(old, parameters, coded, reader)?),
             },
+            (Self::Rotate { of, .. }, Expr::Rotate { seed, block, of: old }) => {
+                let of = Box::new(of.rebuild(old, parameters, coded, reader)?);
+                Expr::Rotate { seed: *seed, block: *block, of }
+            }
             (Self::Scale { rows, columns, of }, other) => {
                 let of = of.rebuild(other, parameters, coded, reader)?;
                 match (scaled(*rows, None, parameters, reader)?, scaled(*columns, None, parameters, reader)?)

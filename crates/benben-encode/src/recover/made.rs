@@ -172,3 +172,24 @@ pub(super) fn packed(made: &Made) -> benben_decode::Pack {
         })
     })
 }
+
+/// A pack of `made`: matrices of layers and the embedding in rotated bases, as multiples of 0.25 with factors of columns.
+pub(super) fn rotated(made: &Made) -> benben_decode::Pack {
+    use benben_format::{Dtype, Expr};
+    written(made, &|name, values, [rows, columns]| {
+        if !name.contains("proj.weight") && name != benben_models::llm::EMBEDDING {
+            return None;
+        }
+        let (r, c) = (rows as u64, columns as u64);
+        let (seed, block) = (3, 1u32 << columns.trailing_zeros());
+        let mut turned = values.to_vec();
+        benben_decode::hadamard_rows(&mut turned, columns, seed, block as usize);
+        turned.iter_mut().for_each(|x| *x = (*x * 4.0).round() / 4.0);
+        let scale = Expr::Scale {
+            rows: None,
+            columns: Some(Box::new(lossless(&vec![1.0; columns], &[c], Dtype::F16))),
+            of: Box::new(lossless(&turned, &[r, c], Dtype::F16)),
+        };
+        Some(Expr::Rotate { seed, block, of: Box::new(scale) })
+    })
+}

@@ -329,7 +329,7 @@ fn order(step: usize, chunks: usize, seed: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::{Made, coded, config, packed};
+    use super::super::made::{Made, coded, config, packed, rotated};
     use super::*;
     use benben_format::{Expr, ignore};
     use benben_models::llm::Part;
@@ -364,6 +364,26 @@ mod tests {
         assert!((same.before / found.after - 1.0).abs() < 1e-4, "{} and {}", same.before, found.after);
         assert_eq!(same.after, same.before);
         assert_eq!(again.file("note.txt").unwrap(), b"kept");
+    }
+
+    #[test]
+    fn factors_in_rotated_bases_are_tuned_there() {
+        let (config, words) = (config(), words());
+        let (made, chunks): (_, Vec<&[u32]>) = (Made::new(&config), words.chunks(16).collect());
+        let (dense, pack) = (made.network(&config), rotated(&made));
+        let found = recover(&dense, &pack, &chunks, &settings(), &mut ignore).unwrap();
+        assert!(found.after < 0.8 * found.before, "{} -> {}", found.before, found.after);
+
+        let again = written(&found);
+        let measured = Settings { steps: 0, block_chunks: 0, ..settings() };
+        let same = recover(&dense, &again, &chunks, &measured, &mut ignore).unwrap();
+        assert!((same.before / found.after - 1.0).abs() < 1e-4, "{} and {}", same.before, found.after);
+        for (name, stored) in [
+            (Part::Query.name(0).as_str(), "rotate(scale(raw, raw, raw))"),
+            (benben_models::llm::EMBEDDING, "rotate(scale(raw, raw))"),
+        ] {
+            assert_eq!(again.tensor(name).unwrap().entry().expr.describe(), stored, "{name}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) struct Table {
     pub(super) parameters: Vec<Parameter>,
     form: Form,
     hidden: usize,
-    /// What is looked up, factors left out.
+    /// What is looked up, factors and basis left out.
     values: Vec<f32>,
 }
 
@@ -26,15 +26,14 @@ impl Table {
     /// word.
     pub(super) fn new(pack: &Pack, entry: &Entry, hidden: usize, device: &Device) -> Result<Self> {
         let mut builder = Builder { pack, device, add: false, parameters: Vec::new(), coded: None };
-        let (inner, form) = match &entry.expr {
-            expr @ Expr::Scale { of, .. } => match builder.matrix(expr)? {
-                form @ Form::Scale { .. } if form.is_scaled_constant() => (&**of, form),
-                _ => (expr, Form::Constant(Box::new(constant(pack, entry, device)?))),
-            },
-            expr => (expr, Form::Constant(Box::new(constant(pack, entry, device)?))),
-        };
-        let mut parameters = builder.parameters;
-        if let Form::Constant(_) = form {
+        let mut form = builder.matrix(&entry.expr)?;
+        let (mut inner, mut parameters) = (&entry.expr, builder.parameters);
+        if form.is_scaled_constant() {
+            while let Expr::Rotate { of, .. } | Expr::Scale { of, .. } = inner {
+                inner = of;
+            }
+        } else {
+            form = Form::Constant(Box::new(constant(pack, entry, device)?));
             parameters.clear();
         }
         Ok(Self { name: entry.name.clone(), parameters, form, hidden, values: pack.evaluate(inner)? })
@@ -54,7 +53,11 @@ impl Table {
         let found = tensor(found.concat(), [1, tokens.len(), hidden], device);
         let tracked = parameters.iter().any(|p| p.device().is_autodiff());
         let mut stream = if tracked { found.autodiff() } else { found };
-        if let Form::Scale { rows, columns, .. } = &self.form {
+        let (basis, form) = match &self.form {
+            Form::Rotate { basis, of } => (Some(basis), &**of),
+            form => (None, form),
+        };
+        if let Form::Scale { rows, columns, .. } = form {
             if let Some(columns) = columns {
                 stream = stream * parameters[*columns].clone().unsqueeze();
             }
@@ -64,7 +67,13 @@ impl Table {
                 stream = stream * parameters[*rows].clone().select(1, ids).reshape([1, tokens.len(), 1]);
             }
         }
-        Ok(stream)
+        Ok(match basis {
+            Some(basis) => {
+                let turned = basis.back(stream.reshape([tokens.len(), hidden]));
+                turned.reshape([1, tokens.len(), hidden])
+            }
+            None => stream,
+        })
     }
 
     /// Logits of the normed stream `[tokens, hidden]`, as they would be stored: see [`each_tile`].
