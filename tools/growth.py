@@ -2,16 +2,17 @@
 """What packing a language model to a size costs, and how that grows with the model: time and memory, in one table.
 
     python3 tools/fetch_assets.py smollm2
-    python3 tools/growth.py examples/models/demo assets/smollm2:1:2048 assets/smollm2:2:8192 --check assets/smollm2 \\
-        --calib CALIBRATION_TEXT --efforts 4 7
+    python3 tools/growth.py examples/models/demo:1:512 examples/models/demo assets/smollm2:1:2048 \\
+        --check assets/smollm2 --calib CALIBRATION_TEXT --efforts 4 7
 
 `FOLDER:LAYERS:WORDS` stands for the first LAYERS layers and the first WORDS words of the model in FOLDER, whose byte-level
 BPE knows those words alone then: no good model, but the work of one of that size. All are packed from the text to `--bits`
 for each weight of the file, nothing kept from one to the next, statistics and (from effort 5 on) gradients and recovery
 included. Time is of all cores in use and by the clock, memory the peak of the resident set.
 
-Through the three sizes goes a power of the number of weights, by least squares of logarithms: what it says for `--check` is
-held against packing that model, and what it says for `--for` weights is printed as a guess, which it is.
+Through the three sizes goes a power of the number of weights, by least squares of logarithms, and for memory a straight
+line. What they say for `--check` is held against packing that model, and what they say for `--for` weights is printed as a
+guess, which it is.
 """
 import argparse
 import json
@@ -81,33 +82,49 @@ def model(work, name):
 
 def pack(args, folder, effort):
     """Weights, packed bytes, seconds by the clock and of processors, and the peak of memory."""
-    out, report = args.work / "row.benben", args.work / "row.json"
+    out = args.work / "row.benben"
     command = [args.benben, "pack", folder, "-o", out, "--force", "--bpw", args.bits, "--calib", args.calib, "--effort", effort,
-               "--no-progress", "--json"]
+               "--no-progress"]
     start = time.monotonic()
-    with report.open("w") as stdout:
-        run = subprocess.Popen([str(word) for word in command], stdout=stdout)
-        _, status, used = os.wait4(run.pid, 0)
+    # What it says of losses goes where this program talks.
+    run = subprocess.Popen([str(word) for word in command], stdout=sys.stderr)
+    _, status, used = os.wait4(run.pid, 0)
     seconds = time.monotonic() - start
     if status:
         sys.exit(f"packing {folder} at effort {effort} failed")
-    found = json.loads(report.read_text())
+    found = json.loads(subprocess.run([args.benben, "inspect", out, "--json"], check=True, stdout=subprocess.PIPE).stdout)
     return {"folder": str(folder), "effort": effort, "weights": found["weights"], "bytes": found["packed_bytes"],
             "seconds": seconds, "processor": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss * 1024}
 
 
-def power(rows, what):
-    """`factor` and `exponent` of what grows as a power of the weights."""
-    points = [(math.log(row["weights"]), math.log(row[what])) for row in rows]
+def fit(points):
+    """`offset` and `slope` of the straight line that is nearest to points."""
     x, y = (sum(point[i] for point in points) / len(points) for i in (0, 1))
-    exponent = sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
-    return math.exp(y - exponent * x), exponent
+    slope = sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+    return y - slope * x, slope
+
+
+class Law:
+    """How what packing takes grows with the number of weights."""
+
+    def __init__(self, rows):
+        logarithms = lambda what: [(math.log(row["weights"]), math.log(row[what])) for row in rows]
+        self.times = {what: fit(logarithms(what)) for what in ("seconds", "processor")}
+        self.memory = fit([(row["weights"], row["memory"]) for row in rows])
+
+    def guess(self, weights):
+        times = {what: math.exp(offset + slope * math.log(weights)) for what, (offset, slope) in self.times.items()}
+        return {"weights": weights, "memory": self.memory[0] + self.memory[1] * weights} | times
+
+    def __str__(self):
+        return (f"time grows with the power {self.times['seconds'][1]:.2f} of the number of weights, processor time with "
+                f"{self.times['processor'][1]:.2f}; memory by {self.memory[1]:.1f} bytes for each weight")
 
 
 def line(name, effort, row):
-    weights, hours = f"{row['weights'] / 1e6:,.1f} M", row["seconds"] / 3600
-    clock = f"{row['seconds']:,.0f} s" if hours < 2 else f"{hours:,.1f} h"
-    print(f"| {name} | {effort} | {weights} | {clock} | {row['processor']:,.0f} s | {row['memory'] / 1e9:.2f} GB |", flush=True)
+    clock = lambda seconds: f"{seconds:,.0f} s" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    print(f"| {name} | {effort} | {row['weights'] / 1e6:,.1f} M | {clock(row['seconds'])} | {clock(row['processor'])} | "
+          f"{row['memory'] / 1e9:.2f} GB |", flush=True)
 
 
 def main():
@@ -139,16 +156,14 @@ def main():
             say(f"effort {effort}: {name}")
             rows.append(pack(args, folder, effort))
             line(name, effort, rows[-1])
-        laws = {what: power(rows, what) for what in ("seconds", "processor", "memory")}
-        guess = lambda weights: {"weights": weights} | {what: f * weights**e for what, (f, e) in laws.items()}
+        law = Law(rows)
         if args.check and effort == args.efforts[0]:
             rows.append(pack(args, model(args.work, args.check), effort))
             line(args.check, effort, rows[-1])
-            line("the same, guessed", effort, guess(rows[-1]["weights"]))
+            line("the same, guessed", effort, law.guess(rows[-1]["weights"]))
         for weights in args.sizes:
-            line("guess", effort, guess(weights))
-        exponents = ", ".join(f"{what} {law[1]:.2f}" for what, law in laws.items())
-        say(f"effort {effort}: exponents of the number of weights: {exponents}")
+            line("guess", effort, law.guess(weights))
+        say(f"effort {effort}: {law}")
         everything += rows
     if args.json:
         args.json.write_text(json.dumps(everything, indent=2))

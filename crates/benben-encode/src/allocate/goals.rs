@@ -12,7 +12,7 @@ use crate::method::{Codec, Method};
 use crate::pack::write_pack;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Rule};
-use benben_format::{Error, Result, ignore};
+use benben_format::{Error, ErrorKind, Result, ignore};
 
 /// Bytes that are kept free for the directory, which another choice of levels can make a little longer.
 const SPARE: u64 = 64;
@@ -23,8 +23,23 @@ const TRIES: usize = 12;
 /// A loss is met well enough at this part of what is asked for.
 const MET: f64 = 0.95;
 
-/// Losses over all samples of the plans on the way.
-#[derive(Default)]
+/// Plans on the way, with their losses over all samples.
+struct Searched {
+    /// What evolution came to; without a trial the programme's.
+    plan: Vec<u32>,
+    /// The programme's plan and one level for all: with them evolution began.
+    starts: Vec<(Vec<u32>, f64)>,
+    evaluations: usize,
+}
+
+impl Searched {
+    fn losses(&self) -> Losses {
+        let of = |at: usize| self.starts.get(at).map(|(_, loss)| *loss);
+        Losses { programme: of(0), uniform: of(1), evaluations: self.evaluations }
+    }
+}
+
+/// Losses over all samples that a plan is held against.
 struct Losses {
     uniform: Option<f64>,
     programme: Option<f64>,
@@ -71,11 +86,31 @@ impl Planner<'_, '_, '_> {
             }
             rest = found;
         };
-        let (plan, losses) = self.evolve(plan, budget)?;
-        let mut taken = self.taken(&plan);
+        let found = self.evolve(plan, budget)?;
+        let mut losses = found.losses();
+        let (mut taken, mut least) = self.filled(&found.plan, goal)?;
+        // As files of one size they are equals: filling can turn what was ahead by little.
+        for (start, (plan, _)) in found.starts.iter().enumerate() {
+            let (other, loss) = match self.filled(plan, goal) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(_) => continue,
+                Ok(other) => other,
+            };
+            *(if start == 0 { &mut losses.programme } else { &mut losses.uniform }) = loss;
+            losses.evaluations += self.trial.as_deref().map_or(0, |trial| trial.samples());
+            if loss < least {
+                (taken, least) = (other, loss);
+            }
+        }
+        self.finish(&taken, least, &losses)
+    }
+
+    /// Levels of `plan`, made to fill `goal` bytes, and the loss over all samples.
+    fn filled(&mut self, plan: &[u32], goal: u64) -> Result<(Vec<Level>, Option<f64>)> {
+        let mut taken = self.taken(plan);
         self.fit(&mut taken, goal)?;
-        self.fill(&mut taken, goal)?;
-        self.finish(&taken, &losses)
+        let loss = self.fill(&mut taken, goal)?;
+        Ok((taken, loss))
     }
 
     /// The fewest bytes with at most `goal` nats for each token.
@@ -105,7 +140,8 @@ impl Planner<'_, '_, '_> {
             return Err(Error::invalid(format!("a loss of {goal} nats was not reached in {TRIES} tries"))
                 .with_hint("allow more loss"));
         };
-        let (mut plan, losses) = self.evolve(plan, budget)?;
+        let found = self.evolve(plan, budget)?;
+        let (mut plan, losses) = (found.plan.clone(), found.losses());
         // What was gained in loss is given for bytes: in steps that are halved where one is too far.
         let mut step = budget / 8;
         for _ in 0..2 * TRIES {
@@ -117,7 +153,8 @@ impl Planner<'_, '_, '_> {
             }
         }
         let taken = self.taken(&plan);
-        self.finish(&taken, &losses)
+        let loss = self.loss(&taken)?;
+        self.finish(&taken, loss, &losses)
     }
 
     /// Levels of `plan`.
@@ -131,7 +168,9 @@ impl Planner<'_, '_, '_> {
         let replaced: Vec<Replaced<'_>> =
             self.units.iter().zip(taken).map(|(u, l)| (&u.names[..], l)).collect();
         let samples: Vec<usize> = (0..trial.samples()).collect();
-        trial.loss(&replaced, &samples).map(Some)
+        let loss = trial.loss(&replaced, &samples)?;
+        // What is no number would win by accident.
+        Ok(Some(if loss.is_nan() { f64::INFINITY } else { loss }))
     }
 
     /// Bytes of the pack of `taken` besides the levels.
@@ -147,8 +186,10 @@ impl Planner<'_, '_, '_> {
     }
 
     /// Goes on from the programme's plan with the network itself.
-    fn evolve(&mut self, plan: Vec<u32>, budget: u64) -> Result<(Vec<u32>, Losses)> {
-        let Some(trial) = self.trial.as_deref_mut() else { return Ok((plan, Losses::default())) };
+    fn evolve(&mut self, plan: Vec<u32>, budget: u64) -> Result<Searched> {
+        let Some(trial) = self.trial.as_deref_mut() else {
+            return Ok(Searched { plan, starts: Vec::new(), evaluations: 0 });
+        };
         let offer = Offer::new(&self.units, &self.influence);
         let mut starts = vec![offer.choices(&plan)];
         starts.extend(offer.uniform(budget));
@@ -161,12 +202,11 @@ impl Planner<'_, '_, '_> {
         let mut fitness = Plans { units: &self.units, steps: &offer.steps, trial };
         let found =
             evolution::search(&offer.bytes(), budget, &starts, &settings, &mut fitness, &mut *self.observer)?;
-        let losses = Losses {
-            programme: found.starts.first().copied(),
-            uniform: found.starts.get(1).copied(),
+        Ok(Searched {
+            plan: offer.plan(&found.choices),
+            starts: starts.iter().map(|choices| offer.plan(choices)).zip(found.starts).collect(),
             evaluations: found.evaluations,
-        };
-        Ok((offer.plan(&found.choices), losses))
+        })
     }
 
     /// `plan` with single units a level down, those first that lose least for a byte, until `bytes` are gained. None
@@ -206,8 +246,10 @@ impl Planner<'_, '_, '_> {
         Err(Error::invalid(format!("no plan of {goal} bytes was found")).with_hint("ask for another size"))
     }
 
-    /// Gives the bytes that are left to single units, in levels between those of the grid.
-    fn fill(&mut self, taken: &mut [Level], goal: u64) -> Result<()> {
+    /// Gives the bytes that are left to single units, in levels between those of the grid, where the network's loss does
+    /// not rise by it. That loss.
+    fn fill(&mut self, taken: &mut [Level], goal: u64) -> Result<Option<f64>> {
+        let mut least = self.loss(taken)?;
         let mut left = goal.saturating_sub(self.packed_bytes(taken)?);
         let mut tried = vec![false; taken.len()];
         for _ in 0..TRIES {
@@ -233,13 +275,16 @@ impl Planner<'_, '_, '_> {
                 && level.loss < taken[u].loss
             {
                 let before = std::mem::replace(&mut taken[u], level);
-                match self.packed_bytes(taken)? {
-                    bytes if bytes <= goal => left = goal - bytes,
-                    _ => taken[u] = before,
+                let bytes = self.packed_bytes(taken)?;
+                let loss = if bytes <= goal { self.loss(taken)? } else { None };
+                if bytes <= goal && loss <= least {
+                    (left, least) = (goal - bytes, loss);
+                } else {
+                    taken[u] = before;
                 }
             }
         }
-        Ok(())
+        Ok(least)
     }
 
     /// One rule for each tensor; what is not planned stays as was asked.
@@ -254,8 +299,7 @@ impl Planner<'_, '_, '_> {
         Recipe { bits_per_weight: None, default: Method::new(Codec::Raw), rules, ..self.recipe.clone() }
     }
 
-    fn finish(&mut self, taken: &[Level], losses: &Losses) -> Result<Allocation> {
-        let loss = self.loss(taken)?;
+    fn finish(&self, taken: &[Level], loss: Option<f64>, losses: &Losses) -> Result<Allocation> {
         let recipe = self.recipe_of(taken);
         let mut plan = Plan::new(self.model, &recipe)?;
         let bytes = write_pack(self.model, &plan, self.levels, Sink::default(), &mut ignore)?.packed_bytes;

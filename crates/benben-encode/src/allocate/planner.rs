@@ -49,9 +49,9 @@ pub struct Allocation {
     pub bytes: u64,
     /// Loss over all samples; none where nothing was measured.
     pub loss: Option<f64>,
-    /// Loss of one level for all tensors, in no more bytes.
+    /// Loss of one level for all tensors, in no more bytes. Where a size was asked for, what it leaves is filled as for all.
     pub uniform_loss: Option<f64>,
-    /// Loss of the plan that is best where losses add up.
+    /// Loss of the plan that is best where losses add up, filled likewise.
     pub programme_loss: Option<f64>,
     /// Samples that were run in the search.
     pub evaluations: usize,
