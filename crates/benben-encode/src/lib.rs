@@ -26,6 +26,7 @@ mod recipe;
 #[cfg(feature = "recover")]
 pub mod recover;
 mod report;
+mod sink;
 
 pub use coder::{Coded, Coder, DataFree, Task};
 pub use method::{Codec, Method};

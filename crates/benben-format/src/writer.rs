@@ -18,6 +18,8 @@ pub struct Written {
     pub bytes: u64,
     /// Bytes of the index, of the copy at the front if there is one, and of header and trailer.
     pub overhead: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
     /// BLAKE3 of the index: the identity of the pack.
     pub root: [u8; 32],
 }
@@ -185,8 +187,9 @@ impl<W: Write> Writer<W> {
         let trailer = Trailer { index_offset, index_len: index.len() as u64, root, file_len: bytes };
         self.out.write_all(&trailer.to_bytes())?;
         self.out.flush()?;
-        let overhead = self.segments_offset + index.len() as u64 + TRAILER as u64;
-        Ok((self.out, Written { bytes, overhead, root }, index))
+        let index_bytes = index.len() as u64;
+        let overhead = self.segments_offset + index_bytes + TRAILER as u64;
+        Ok((self.out, Written { bytes, overhead, index_bytes, root }, index))
     }
 }
 

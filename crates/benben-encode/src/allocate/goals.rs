@@ -5,13 +5,13 @@ use super::evolution::{self, Fitness};
 use super::levels::Level;
 use super::offer::Offer;
 use super::planner::{Allocation, Planner};
-use super::sink::Sink;
 use super::trial::{Replaced, Trial};
 use super::unit::Unit;
 use crate::method::{Codec, Method};
 use crate::pack::write_pack;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, Rule};
+use crate::sink::Sink;
 use benben_format::{Error, ErrorKind, Result, ignore};
 
 /// Bytes that are kept free for the directory, which another choice of levels can make a little longer.

@@ -8,7 +8,6 @@ mod levels;
 mod network;
 mod offer;
 mod planner;
-mod sink;
 mod trial;
 mod unit;
 

@@ -10,6 +10,7 @@ use super::student::Student;
 use super::teacher::Teacher;
 use crate::pack::GENERATOR;
 use crate::recipe::{Recipe, Recovery};
+use crate::sink::Sink;
 use benben_decode::Pack;
 use benben_format::{Observer, Result, Writer, Written, hex};
 use benben_models::llm::graph::{Layer, Network, Positions};
@@ -253,9 +254,17 @@ impl Recovered<'_> {
     /// # Errors
     /// As reading the pack and writing `out`.
     pub fn write(&self, note: Option<&Recovery>, out: impl Write + Seek) -> Result<Written> {
-        let pack = self.student.pack;
-        let reader = pack.reader();
-        let front = if reader.front_index_bytes() > 0 { reader.index_bytes() * 2 + 4096 } else { 0 };
+        // Written once and only counted, the room that the copy of the index needs at the front is known.
+        let front = match self.student.pack.reader().front_index_bytes() {
+            0 => 0,
+            _ => self.write_behind(0, note, Sink::default())?.index_bytes,
+        };
+        self.write_behind(front, note, out)
+    }
+
+    /// Writes the pack behind room of `front` bytes.
+    fn write_behind(&self, front: u64, note: Option<&Recovery>, out: impl Write + Seek) -> Result<Written> {
+        let reader = self.student.pack.reader();
         let mut writer = Writer::new(out, GENERATOR, front)?;
         let directory = reader.directory();
         directory.metadata.iter().for_each(|(key, value)| writer.metadata(key, value));

@@ -4,7 +4,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 /// Takes what is written to it, and forgets it.
 #[derive(Debug, Default)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     position: u64,
     end: u64,
 }
