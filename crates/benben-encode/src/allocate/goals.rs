@@ -262,7 +262,8 @@ impl Planner<'_, '_, '_> {
                 let bits = taken[u].bits_per_weight + more(u);
                 !tried[u] && (0.01..=1.0).contains(&more(u)) && Unit::offers(bits)
             };
-            let gain = |u: usize| self.influence[u] * taken[u].loss * (1.0 - (-2.0 * more(u)).exp2());
+            let gain =
+                |u: usize| self.units[u].loss(&taken[u], self.influence[u]) * (1.0 - (-2.0 * more(u)).exp2());
             let best = (0..taken.len()).filter(can).max_by(|&a, &b| gain(a).total_cmp(&gain(b)));
             let Some(u) = best else { break };
             tried[u] = true;
@@ -309,7 +310,7 @@ impl Planner<'_, '_, '_> {
                 let first = t.name == unit.names[0];
                 t.predicted_bytes = if first { level.bytes } else { 0 };
                 t.predicted_relative_mse = level.relative_mse;
-                t.predicted_loss = (self.in_nats && first).then_some(influence * level.loss);
+                t.predicted_loss = (self.in_nats && first).then_some(unit.loss(level, *influence));
             }
         }
         plan.predicted_bytes = bytes;

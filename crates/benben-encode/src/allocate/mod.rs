@@ -4,6 +4,7 @@ pub mod dynamic;
 mod effort;
 pub mod evolution;
 mod goals;
+mod influence;
 mod levels;
 mod network;
 mod offer;

@@ -15,7 +15,7 @@ impl Offer {
     pub(super) fn new(units: &[Unit], influence: &[f64]) -> Self {
         let (mut table, mut steps) = (Vec::new(), Vec::new());
         for (unit, influence) in units.iter().zip(influence) {
-            let choice = |l: &super::Level| Choice { bytes: l.bytes, loss: influence * l.loss };
+            let choice = |l: &super::Level| Choice { bytes: l.bytes, loss: unit.loss(l, *influence) };
             let mut all: Vec<(u32, Choice)> = unit.levels.iter().map(|(&k, l)| (k, choice(l))).collect();
             all.sort_by(|a, b| a.1.bytes.cmp(&b.1.bytes).then(a.1.loss.total_cmp(&b.1.loss)));
             let mut least = f64::INFINITY;

@@ -1,9 +1,7 @@
 //! From a goal to a plan: which levels are coded, what they are worth, and which are taken.
 //!
 //! 1. Levels around the bits that are left for each weight are coded; more where a plan ends at the edge of them.
-//! 2. Gradients tell what an error of a tensor costs, its *influence*; where they were not measured, one tensor after the
-//!    other is replaced by a level, and the loss of the network measured. The loss of other levels follows in proportion
-//!    to what the coder made small, which holds while errors are small.
+//! 2. Levels are weighed by what their errors cost the network: see [`super::influence`].
 //! 3. The dynamic programme takes the best plan, were losses to add up; evolution goes on from it with the network itself.
 //! 4. What is left of the bytes goes to single tensors in levels between those of the grid.
 //!
@@ -23,9 +21,6 @@ use benben_io::ModelSource;
 
 /// Rounds of coding more levels where a plan ends at the edge.
 const ROUNDS: usize = 24;
-/// With so many samples for each tensor, influence is measured even where gradients tell it.
-const MEASURED_ANYWAY: usize = 8;
-
 /// Bits for each weight that a rotated basis has to save, since it costs a transform of every input: 0.3 % of three bits.
 const ROTATION: f64 = 0.01;
 
@@ -144,7 +139,7 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
     fn begin(&mut self) -> Result<()> {
         for unit in 0..self.units.len() {
             self.code(unit, self.middle, "coding")?;
-            if self.effort.both_bases {
+            if self.effort.both_bases && !self.measures_table(unit) {
                 self.choose_basis(unit)?;
             }
             for steps in [self.middle + 1, self.middle.saturating_sub(1)] {
@@ -156,13 +151,7 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
                     .with_hint("ask for another size"));
             }
         }
-        self.expect();
-        let samples = self.effort.influence_samples;
-        if self.trial.is_some() && samples > 0 && (!self.in_nats || samples >= MEASURED_ANYWAY) {
-            self.measure()?;
-            self.in_nats = true;
-        }
-        Ok(())
+        self.weigh()
     }
 
     /// The basis in which the level in the middle is better, for all levels of `unit`. SmolLM2-135M at 54.7 MB, all layers
@@ -179,24 +168,12 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
         Ok(())
     }
 
-    /// Influence by what the levels are expected to cost, where all of them say so.
-    fn expect(&mut self) {
-        let of = |unit: &Unit| {
-            let near = unit.levels.iter().min_by_key(|(steps, _)| steps.abs_diff(self.middle));
-            near.and_then(|(_, level)| Some(level.cost? / level.loss.max(1e-12)))
-        };
-        if let Some(influence) = self.units.iter().map(of).collect() {
-            self.influence = influence;
-            self.in_nats = true;
-        }
-    }
-
     fn bits(&self, steps: u32) -> f64 {
         f64::from(steps) / f64::from(self.effort.levels_per_bit)
     }
 
     /// Codes a level; false where there is none of so many bits.
-    fn code(&mut self, unit: usize, steps: u32, verb: &str) -> Result<bool> {
+    pub(super) fn code(&mut self, unit: usize, steps: u32, verb: &str) -> Result<bool> {
         let bits = self.bits(steps);
         if !Unit::offers(bits) {
             return Ok(false);
@@ -207,6 +184,9 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
             self.show(&item, unit as u64, total)?;
             let level = self.coded(unit, bits)?;
             self.units[unit].levels.insert(steps, level);
+            if !self.units[unit].measured.is_empty() {
+                self.measure_level(unit, steps)?;
+            }
         }
         Ok(true)
     }
@@ -220,67 +200,6 @@ impl<'a, 't, 'o> Planner<'a, 't, 'o> {
     pub(super) fn show(&mut self, item: &str, done: u64, total: u64) -> Result<()> {
         let stop = (self.observer)(Progress { item, done, total }).is_break();
         if stop { Err(Error::interrupted()) } else { Ok(()) }
-    }
-
-    /// Replaces one unit at a time by its level in the middle.
-    fn measure(&mut self) -> Result<()> {
-        let Some(trial) = self.trial.take() else { return Ok(()) };
-        let outcome = self.measure_with(&mut *trial);
-        self.trial = Some(trial);
-        outcome
-    }
-
-    fn measure_with(&mut self, trial: &mut dyn Trial) -> Result<()> {
-        let samples: Vec<usize> = (0..self.effort.influence_samples.min(trial.samples())).collect();
-        for i in 0..self.units.len() {
-            let total = self.units.len() as u64;
-            self.show(&format!("measuring {}", self.units[i].names[0]), i as u64, total)?;
-            let near = |steps: &&u32| steps.abs_diff(self.middle);
-            let Some(&steps) = self.units[i].levels.keys().min_by_key(near) else { continue };
-            let (mut loss, mut own) = self.alone(trial, i, steps, &samples)?;
-            let unit = &self.units[i];
-            // The proxy may mislead for single layers, most of all where inputs have a few huge values, and for tables
-            // that are heads too: both ways are measured.
-            let table = unit.names.iter().any(|n| trial.is_table(n));
-            let known = unit.can_be_plain() && self.levels.metric(&unit.names[0]).is_some();
-            if known && (table || self.effort.both_ways) {
-                let mut plain = unit.clone();
-                plain.method.plain = true;
-                plain.levels.clear();
-                let before = std::mem::replace(&mut self.units[i], plain);
-                self.code(i, steps, "coding")?;
-                let other = self.alone(trial, i, steps, &samples)?;
-                if other.0 < loss {
-                    (loss, own) = other;
-                    for &steps in before.levels.keys() {
-                        self.code(i, steps, "coding")?;
-                    }
-                } else {
-                    self.units[i] = before;
-                }
-            }
-            // What breaks the network is worth every byte; what does not show is worth a little, by its size.
-            let least = 1e-12 * self.units[i].elements as f64;
-            let loss = if loss.is_finite() { loss.max(least) } else { 1e6 };
-            self.influence[i] = loss / own.max(1e-12);
-        }
-        Ok(())
-    }
-
-    /// Loss of the network with one unit replaced, and what its level says of itself.
-    fn alone(&self, trial: &mut dyn Trial, unit: usize, steps: u32, samples: &[usize]) -> Result<(f64, f64)> {
-        let unit = &self.units[unit];
-        let level = &unit.levels[&steps];
-        let what = format!("{}:{}:{}", trial.name(), samples.len(), level.key);
-        let loss = match self.levels.measured(&what) {
-            Some(loss) => loss,
-            None => {
-                let loss = trial.loss(&[(&unit.names, level)], samples)?;
-                self.levels.keep(&what, loss)?;
-                loss
-            }
-        };
-        Ok((loss, level.loss))
     }
 
     /// The best plan by `solve`, in steps of the grid; levels are added until no unit stands at the edge of its own.

@@ -32,6 +32,8 @@ pub(super) struct Unit {
     pub(super) method: Method,
     /// Levels by the number of steps of the grid.
     pub(super) levels: BTreeMap<u32, Level>,
+    /// Losses of the network with levels that were measured one by one, by their keys; of a table only.
+    pub(super) measured: BTreeMap<String, f64>,
 }
 
 /// What levels of about as many bytes are compared by, in bits for each weight: a factor of 4 in the loss is worth one.
@@ -61,11 +63,17 @@ impl Unit {
                     elements: planned.elements,
                     method,
                     levels: BTreeMap::new(),
+                    measured: BTreeMap::new(),
                 });
             }
             units[unit].names.push(planned.name.clone());
         }
         Ok(units)
+    }
+
+    /// What the network loses by `level`, where `influence` is the unit's.
+    pub(super) fn loss(&self, level: &Level, influence: f64) -> f64 {
+        self.measured.get(&level.key).copied().unwrap_or(influence * level.loss)
     }
 
     /// Whether the level of `bits` can be had.
