@@ -2,17 +2,17 @@
 """What packing a language model to a size costs, and how that grows with the model: time and memory, in one table.
 
     python3 tools/fetch_assets.py smollm2
-    python3 tools/growth.py examples/models/demo:1:512 examples/models/demo assets/smollm2:1:2048 \\
-        --check assets/smollm2 --calib CALIBRATION_TEXT --efforts 4 7
+    python3 tools/growth.py examples/models/demo:1:512 examples/models/demo assets/smollm2:1:2048 --largest assets/smollm2 \\
+        --calib CALIBRATION_TEXT --efforts 4 7
 
 `FOLDER:LAYERS:WORDS` stands for the first LAYERS layers and the first WORDS words of the model in FOLDER, whose byte-level
 BPE knows those words alone then: no good model, but the work of one of that size. All are packed from the text to `--bits`
 for each weight of the file, nothing kept from one to the next, statistics and (from effort 5 on) gradients and recovery
-included. Time is of all cores in use and by the clock, memory the peak of the resident set.
+included. Time is by the clock and of all cores in use, memory the peak of the resident set.
 
-Through the three sizes goes a power of the number of weights, by least squares of logarithms, and for memory a straight
-line. What they say for `--check` is held against packing that model, and what they say for `--for` weights is printed as a
-guess, which it is.
+Through what the first effort took goes a power of the number of weights, by least squares of logarithms, and for memory a
+straight line. `--largest` is packed at that effort only. What other efforts take for it and for `--for` weights is what the
+first does, times the mean ratio (geometric) over the sizes that both packed. What was not packed is called a guess.
 """
 import argparse
 import json
@@ -20,6 +20,7 @@ import math
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -121,6 +122,12 @@ class Law:
                 f"{self.times['processor'][1]:.2f}; memory by {self.memory[1]:.1f} bytes for each weight")
 
 
+def ratios(rows, others):
+    """What `rows` took of what `others` did, of the same models: geometric means."""
+    mean = lambda what: math.exp(statistics.fmean(math.log(row[what] / other[what]) for row, other in zip(rows, others)))
+    return {what: mean(what) for what in ("seconds", "processor", "memory")}
+
+
 def line(name, effort, row):
     clock = lambda seconds: f"{seconds:,.0f} s" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
     print(f"| {name} | {effort} | {row['weights'] / 1e6:,.1f} M | {clock(row['seconds'])} | {clock(row['processor'])} | "
@@ -131,9 +138,9 @@ def main():
     if sys.argv[1:2] == ["--inside"]:
         return cut(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", help="Hugging Face folders in f16, FOLDER or FOLDER:LAYERS:WORDS, three or more")
+    parser.add_argument("models", nargs="+", help="Hugging Face folders in f16, FOLDER or FOLDER:LAYERS:WORDS, two or more")
     parser.add_argument("--calib", type=pathlib.Path, required=True, help="text")
-    parser.add_argument("--check", help="a model that the guess is held against, at the first effort")
+    parser.add_argument("--largest", help="another, packed at the first effort only")
     parser.add_argument("--bits", type=float, default=3.25, help="of each weight, all counted [3.25]")
     parser.add_argument("--efforts", type=int, nargs="+", default=[4, 7], help="[4 7]")
     parser.add_argument("--for", type=float, nargs="+", default=[1e9, 8e9], dest="sizes", help="weights [1e9 8e9]")
@@ -147,7 +154,7 @@ def main():
         subprocess.run(build, cwd=ROOT, check=True, stdout=sys.stderr)
         args.benben = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release" / "benben"
 
-    folders, everything = [(name, model(args.work, name)) for name in args.models], []
+    folders, by_effort = [(name, model(args.work, name)) for name in args.models], []
     print("| model | effort | weights | by the clock | all cores | peak memory |")
     print("|---|---|---|---|---|---|")
     for effort in args.efforts:
@@ -156,17 +163,19 @@ def main():
             say(f"effort {effort}: {name}")
             rows.append(pack(args, folder, effort))
             line(name, effort, rows[-1])
-        law = Law(rows)
-        if args.check and effort == args.efforts[0]:
-            rows.append(pack(args, model(args.work, args.check), effort))
-            line(args.check, effort, rows[-1])
-            line("the same, guessed", effort, law.guess(rows[-1]["weights"]))
+        if args.largest and not by_effort:
+            rows.append(pack(args, model(args.work, args.largest), effort))
+            line(args.largest, effort, rows[-1])
+        by_effort.append(rows)
+        law, times = Law(by_effort[0]), ratios(rows, by_effort[0])
+        guess = lambda row: {what: value * times.get(what, 1) for what, value in row.items()}
+        if args.largest and len(by_effort) > 1:
+            line(f"{args.largest}, a guess", effort, guess(by_effort[0][-1] | {"effort": effort}))
         for weights in args.sizes:
-            line("guess", effort, law.guess(weights))
-        say(f"effort {effort}: {law}")
-        everything += rows
+            line("a guess", effort, guess(law.guess(weights)))
+        say(f"effort {effort}: {law if len(by_effort) == 1 else times}")
     if args.json:
-        args.json.write_text(json.dumps(everything, indent=2))
+        args.json.write_text(json.dumps(by_effort, indent=2))
     return 0
 
 
