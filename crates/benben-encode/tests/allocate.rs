@@ -107,6 +107,35 @@ impl Trial for Weighted {
     }
 }
 
+/// A network whose table bears a little error, and no more.
+struct Brittle;
+
+/// The most relative error of [`Brittle`]'s table.
+const BORNE: f64 = 0.03;
+
+impl Trial for Brittle {
+    fn samples(&self) -> usize {
+        4
+    }
+
+    fn loss(&mut self, replaced: &[Replaced<'_>], _: &[usize]) -> Result<f64> {
+        let of = |(names, level): &Replaced<'_>| match self.is_table(&names[0]) {
+            true if level.relative_mse > BORNE => 1e3,
+            true => 0.0,
+            false => level.loss,
+        };
+        Ok(replaced.iter().map(of).sum())
+    }
+
+    fn is_table(&self, name: &str) -> bool {
+        name == "embed.weight"
+    }
+
+    fn name(&self) -> &str {
+        "brittle"
+    }
+}
+
 fn recipe() -> Recipe {
     let mut recipe = Recipe::preset("balanced").unwrap();
     recipe.default = Method { mse: Some(0.1), ..Method::new(Codec::Trellis) };
@@ -157,6 +186,28 @@ fn a_size_is_met_and_the_recipe_packs_the_same_again() {
         }
         let twin = found.plan.tensors.iter().find(|t| t.name == "head.weight").unwrap();
         assert_eq!(twin.predicted_bytes, 0, "the head is the embedding");
+    }
+}
+
+#[test]
+fn levels_of_tables_are_measured_one_by_one() {
+    let (model, folder) = (Made::new(), tempfile::tempdir().unwrap());
+    let levels = Levels::open(folder.path(), &DataFree).unwrap();
+    for goal in [44_000, 50_000] {
+        let found = allocate(
+            &model,
+            &recipe(),
+            Goal::Bytes(goal),
+            &Effort::new(3),
+            &levels,
+            Some(&mut Brittle),
+            &mut ignore,
+        )
+        .unwrap();
+        let table = found.plan.tensors.iter().find(|t| t.name == "embed.weight").unwrap();
+        // In proportion to the level in the middle, where nothing is lost, none of its bytes would be worth anything.
+        assert!(table.predicted_relative_mse <= BORNE, "{table:?}");
+        assert_eq!(table.predicted_loss, Some(0.0));
     }
 }
 

@@ -19,14 +19,16 @@ impl Planner<'_, '_, '_> {
     pub(super) fn weigh(&mut self) -> Result<()> {
         self.expect();
         let samples = self.effort.influence_samples;
-        if let (Some(trial), true) = (self.trial.take(), samples > 0) {
-            let each = !self.in_nats || samples >= MEASURED_ANYWAY;
-            let outcome =
-                self.measure_tables(trial).and_then(|()| if each { self.measure(trial) } else { Ok(()) });
-            self.trial = Some(trial);
-            outcome?;
-            self.in_nats = true;
+        if samples == 0 {
+            return Ok(());
         }
+        let Some(trial) = self.trial.take() else { return Ok(()) };
+        let each = !self.in_nats || samples >= MEASURED_ANYWAY;
+        let outcome =
+            self.measure_tables(trial).and_then(|()| if each { self.measure(trial) } else { Ok(()) });
+        self.trial = Some(trial);
+        outcome?;
+        self.in_nats = true;
         Ok(())
     }
 
