@@ -167,7 +167,8 @@ def run(survey, args):
                     args.effort, "--recover", 0, *levels)
     start = time.monotonic()
     probe = subprocess.run([args.benben, "calibrate", args.folder, "--data", args.calib, "-o", rich, "--chunks", "64",
-                            "--gradients=16", "--force", "--no-progress"], stderr=subprocess.PIPE, text=True)
+                            "--gradients=16", "--force", "--no-progress"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           text=True)
     if probe.returncode:
         lines = [line for line in probe.stderr.splitlines() if line.strip()]
         print(f"skipped: gradients and recovery: {re.sub('^error: ', '', lines[0]) if lines else 'no message'}")
