@@ -2,7 +2,7 @@
 """What packing a language model to a size costs, and how that grows with the model: time and memory, in one table.
 
     python3 tools/fetch_assets.py smollm2
-    python3 tools/growth.py examples/models/demo:1:512 examples/models/demo assets/smollm2:1:2048 --largest assets/smollm2 \\
+    python3 tools/growth.py examples/models/demo:1:512 examples/models/demo assets/smollm2:1:2048 assets/smollm2 \\
         --calib CALIBRATION_TEXT --efforts 4 7
 
 `FOLDER:LAYERS:WORDS` stands for the first LAYERS layers and the first WORDS words of the model in FOLDER, whose byte-level
@@ -10,9 +10,8 @@ BPE knows those words alone then: no good model, but the work of one of that siz
 for each weight of the file, nothing kept from one to the next, statistics and (from effort 5 on) gradients and recovery
 included. Time is by the clock and of all cores in use, memory the peak of the resident set.
 
-Through what the first effort took goes a power of the number of weights, by least squares of logarithms, and for memory a
-straight line. `--largest` is packed at that effort only. What other efforts take for it and for `--for` weights is what the
-first does, times the mean ratio (geometric) over the sizes that both packed. What was not packed is called a guess.
+Through what the sizes of one effort took goes a power of the number of weights, by least squares of logarithms, and for
+memory a straight line: by them it is guessed what `--for` weights would take.
 """
 import argparse
 import json
@@ -20,7 +19,6 @@ import math
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -122,12 +120,6 @@ class Law:
                 f"{self.times['processor'][1]:.2f}; memory by {self.memory[1]:.1f} bytes for each weight")
 
 
-def ratios(rows, others):
-    """What `rows` took of what `others` did, of the same models: geometric means."""
-    mean = lambda what: math.exp(statistics.fmean(math.log(row[what] / other[what]) for row, other in zip(rows, others)))
-    return {what: mean(what) for what in ("seconds", "processor", "memory")}
-
-
 def line(name, effort, row):
     clock = lambda seconds: f"{seconds:,.0f} s" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
     print(f"| {name} | {effort} | {row['weights'] / 1e6:,.1f} M | {clock(row['seconds'])} | {clock(row['processor'])} | "
@@ -140,7 +132,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="Hugging Face folders in f16, FOLDER or FOLDER:LAYERS:WORDS, two or more")
     parser.add_argument("--calib", type=pathlib.Path, required=True, help="text")
-    parser.add_argument("--largest", help="another, packed at the first effort only")
     parser.add_argument("--bits", type=float, default=3.25, help="of each weight, all counted [3.25]")
     parser.add_argument("--efforts", type=int, nargs="+", default=[4, 7], help="[4 7]")
     parser.add_argument("--for", type=float, nargs="+", default=[1e9, 8e9], dest="sizes", help="weights [1e9 8e9]")
@@ -163,17 +154,11 @@ def main():
             say(f"effort {effort}: {name}")
             rows.append(pack(args, folder, effort))
             line(name, effort, rows[-1])
-        if args.largest and not by_effort:
-            rows.append(pack(args, model(args.work, args.largest), effort))
-            line(args.largest, effort, rows[-1])
         by_effort.append(rows)
-        law, times = Law(by_effort[0]), ratios(rows, by_effort[0])
-        guess = lambda row: {what: value * times.get(what, 1) for what, value in row.items()}
-        if args.largest and len(by_effort) > 1:
-            line(f"{args.largest}, a guess", effort, guess(by_effort[0][-1] | {"effort": effort}))
+        law = Law(rows)
         for weights in args.sizes:
-            line("a guess", effort, guess(law.guess(weights)))
-        say(f"effort {effort}: {law if len(by_effort) == 1 else times}")
+            line("a guess", effort, law.guess(weights))
+        say(f"effort {effort}: {law}")
     if args.json:
         args.json.write_text(json.dumps(by_effort, indent=2))
     return 0

@@ -129,6 +129,26 @@ fn codewords_that_cross_columns_are_refused() {
 }
 
 #[test]
+fn few_rows_that_count_most_do_not_hold_up_the_others() {
+    // As in a vocabulary of which a text uses few words.
+    let (rows, columns) = (1024, 64);
+    let (weights, moment) = (numbers(rows * columns, 5), moment(columns, 1.0));
+    let of_rows: Vec<f32> = (0..rows).map(|i| if i % 100 == 7 { 16.0 } else { 0.03 }).collect();
+    let metric = Metric { second_moment: &moment, rows: Some(&of_rows) };
+    for codec in ["scalar", "trellis"] {
+        let method: Method = codec.parse().unwrap();
+        let at = |bits| {
+            let aim = Aim::BitsPerWeight(bits);
+            feedback(&method, &weights, &[rows as u64, columns as u64], &metric, aim, 0).unwrap().1
+        };
+        let (three, five) = (at(3.0), at(5.0));
+        assert!(three.bits_per_weight > 2.95 && five.bits_per_weight > 4.9, "{codec}: {three:?} {five:?}");
+        // Two bits more are a sixteenth of the loss, less what the rows that count most cannot use.
+        assert!(five.loss < 0.12 * three.loss, "{codec}: {three:?} {five:?}");
+    }
+}
+
+#[test]
 fn aims_are_met() {
     for method in ["scalar", "trellis", "pvq"] {
         for bits in [1.5, 2.5, 4.0] {

@@ -38,13 +38,13 @@ impl Effort {
             2 => (2, 1, 4, 0, 0),
             3 => (2, 2, 8, 0, 0),
             4 => (2, 4, 8, 12, 12),
-            5 => (2, 4, 12, 20, 16),
-            6 => (2, 8, 16, 30, 24),
-            7 => (4, 8, 24, 50, 32),
-            8 => (4, 16, 48, 80, 48),
-            _ => (4, 32, 96, 150, 64),
+            5 => (2, 4, 12, 16, 16),
+            6 => (2, 8, 12, 24, 16),
+            7 => (4, 8, 16, 30, 24),
+            8 => (4, 16, 32, 60, 32),
+            _ => (4, 32, 64, 120, 48),
         };
-        let stages = vec![stage((samples / 8).max(1), (offspring / 4).max(2))];
+        let stages = vec![stage((samples / 16).max(1), (offspring / 4).max(2))];
         let (both_bases, both_ways) = (effort >= 2, effort >= 3);
         let ranks = if effort >= 5 { vec![4, 8, 16] } else { Vec::new() };
         Self {

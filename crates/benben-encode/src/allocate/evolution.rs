@@ -3,11 +3,17 @@
 //! **Source**: EvoPress (Sieberling, Kuznedelev, Kurtic & Alistarh 2024). One parent; each generation makes offspring by
 //! a few level switches that keep the bytes within the budget; survivors of a small sample meet a larger one, and the
 //! last stage is judged on all samples beside the parent, which stays unless it is beaten: the loss on all samples never
-//! rises. The order of tensors is that of the caller, all chance comes from one seed, and losses are compared as they
-//! are: the same input gives the same plan.
+//! rises. That stage is a race (Maron & Moore 1994): a child that has clearly lost to the parent on the samples so far
+//! does not run the others. The order of tensors is that of the caller, all chance comes from one seed, and losses are
+//! compared as they are: the same input gives the same plan.
 
 use benben_format::{Error, Observer, Progress, Result};
 use std::collections::HashSet;
+
+/// Samples that a child runs at least beside the parent.
+const RACED: usize = 4;
+/// A child has lost where it is worse by so many standard errors of the mean difference.
+const CLEARLY: f64 = 2.0;
 
 /// How bad a plan is.
 pub trait Fitness {
@@ -74,26 +80,25 @@ pub fn search(
     let mut judge = Judge { fitness, evaluations: 0 };
     let mut seen = HashSet::new();
     let mut losses = Vec::with_capacity(starts.len());
-    let mut parent: Option<(f64, &Vec<usize>)> = None;
+    let mut parent: Option<Judged> = None;
     for start in starts {
         let fits = start.len() == bytes.len() && start.iter().zip(bytes).all(|(&c, list)| c < list.len());
         if !fits || sum(bytes, start) > budget {
             return Err(Error::invalid("a plan to start from does not fit the levels or the budget"));
         }
-        let loss = judge.loss(start, &all)?;
-        losses.push(loss);
+        let judged = judge.each(start)?;
+        losses.push(judged.mean());
         seen.insert(start.clone());
-        if parent.is_none_or(|(least, _)| loss < least) {
-            parent = Some((loss, start));
+        if parent.as_ref().is_none_or(|least| judged.mean() < least.mean()) {
+            parent = Some(judged);
         }
     }
-    let Some((mut loss, start)) = parent else {
+    let Some(mut parent) = parent else {
         return Err(Error::invalid("a search needs a plan to start from"));
     };
-    let mut parent = start.clone();
     let mut random = Random(settings.seed);
     for generation in 0..settings.generations {
-        let item = format!("loss {loss:.5}");
+        let item = format!("loss {:.5}", parent.mean());
         let (done, total) = (generation as u64, settings.generations as u64);
         if observer(Progress { item: &item, done, total }).is_break() {
             return Err(Error::interrupted());
@@ -104,7 +109,7 @@ pub fn search(
             if offspring.len() == settings.offspring {
                 break;
             }
-            if let Some(child) = mutate(&mut random, &parent, bytes, budget)
+            if let Some(child) = mutate(&mut random, &parent.choices, bytes, budget)
                 && seen.insert(child.clone())
             {
                 offspring.push(child);
@@ -124,13 +129,25 @@ pub fn search(
             offspring = ranked.into_iter().take(stage.survivors).map(|(_, child)| child).collect();
         }
         for child in offspring {
-            let found = judge.loss(&child, &all)?;
-            if found < loss {
-                (loss, parent) = (found, child);
+            if let Some(judged) = judge.race(&child, &parent)? {
+                parent = judged;
             }
         }
     }
-    Ok(Found { choices: parent, loss, starts: losses, evaluations: judge.evaluations })
+    let loss = parent.mean();
+    Ok(Found { choices: parent.choices, loss, starts: losses, evaluations: judge.evaluations })
+}
+
+/// A plan, and its loss on each sample.
+struct Judged {
+    choices: Vec<usize>,
+    losses: Vec<f64>,
+}
+
+impl Judged {
+    fn mean(&self) -> f64 {
+        self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64
+    }
 }
 
 struct Judge<'a> {
@@ -145,6 +162,35 @@ impl Judge<'_> {
         // A plan whose network breaks down loses to every other; one that is no number would win by accident.
         Ok(if loss.is_nan() { f64::INFINITY } else { loss })
     }
+
+    /// Losses of `choices` on all samples.
+    fn each(&mut self, choices: &[usize]) -> Result<Judged> {
+        let losses = (0..self.fitness.samples()).map(|i| self.loss(choices, &[i])).collect::<Result<_>>()?;
+        Ok(Judged { choices: choices.to_vec(), losses })
+    }
+
+    /// `child` on all samples, if it beats `parent`.
+    fn race(&mut self, child: &[usize], parent: &Judged) -> Result<Option<Judged>> {
+        let mut losses = Vec::with_capacity(parent.losses.len());
+        for i in 0..parent.losses.len() {
+            losses.push(self.loss(child, &[i])?);
+            if losses.len() >= RACED && lost(&losses, &parent.losses) {
+                return Ok(None);
+            }
+        }
+        let judged = Judged { choices: child.to_vec(), losses };
+        Ok((judged.mean() < parent.mean()).then_some(judged))
+    }
+}
+
+/// Whether `child`, by its losses so far, is clearly worse than `parent` on the same samples.
+fn lost(child: &[f64], parent: &[f64]) -> bool {
+    let differences: Vec<f64> = child.iter().zip(parent).map(|(c, p)| c - p).collect();
+    let count = differences.len() as f64;
+    let mean = differences.iter().sum::<f64>() / count;
+    let squares: f64 = differences.iter().map(|d| (d - mean).powi(2)).sum();
+    let error = (squares / (count - 1.0) / count).sqrt();
+    mean > 0.0 && (mean > CLEARLY * error || !mean.is_finite())
 }
 
 fn sum(bytes: &[Vec<u64>], choices: &[usize]) -> u64 {

@@ -2,8 +2,7 @@
 
 use super::dial::{self, Aim, Goal};
 use super::pass::{Group, Matrix, Order, Passed};
-use super::problem::Problem;
-use super::steps;
+use super::problem::{Problem, Within};
 use benben_codec::trellis::Form;
 use benben_codec::{scalar as scalar_codec, trellis as trellis_codec};
 use benben_format::{EncodedLeaf, Error, Result};
@@ -133,7 +132,8 @@ impl Integers for Trellis {
 pub(super) struct Made {
     /// The matrix is their sum.
     pub(super) leaves: Vec<EncodedLeaf>,
-    /// Factor of each column.
+    /// Factor of each row, and of each column.
+    pub(super) rows: Vec<f32>,
     pub(super) columns: Vec<f32>,
     pub(super) dial: f64,
 }
@@ -195,14 +195,10 @@ impl<I: Integers> Passes<'_, I> {
     fn pass(&mut self, dial: f64, last: bool) -> Result<Option<Made>> {
         let problem = self.problem;
         let step = self.step(dial);
-        let columns = steps::within(&problem.column_factors, &problem.largest, self.integers.reach() * step);
+        let Within { scaled, rows, columns } = problem.within(self.integers.reach() * step);
         let steps: Vec<f32> = columns.iter().map(|c| c * step).collect();
-        let matrix = Matrix {
-            columns: &problem.scaled,
-            rows: problem.rows,
-            steps: &steps,
-            feedback: &problem.feedback,
-        };
+        let matrix =
+            Matrix { columns: &scaled, rows: problem.rows, steps: &steps, feedback: &problem.feedback };
         let rule = match self.last.take() {
             Some((at, _, passed)) if (at - dial).abs() <= NEAR => self.integers.learned(&passed)?,
             Some((_, before, mut passed)) => {
@@ -215,7 +211,7 @@ impl<I: Integers> Passes<'_, I> {
         if !self.settled {
             self.settled = true;
             let leaf = self.integers.leaf(&rule, step, &passed)?;
-            if self.integers.settle(problem.bits(std::slice::from_ref(&leaf), &columns)?, &passed)? {
+            if self.integers.settle(problem.bits(std::slice::from_ref(&leaf), &rows, &columns)?, &passed)? {
                 // Begin anew, in another form.
                 self.last = Some((f64::INFINITY, step, passed));
                 return self.pass(dial, last);
@@ -223,7 +219,7 @@ impl<I: Integers> Passes<'_, I> {
         }
         let leaf = if last { Some(self.integers.leaf(&rule, step, &passed)?) } else { None };
         self.last = Some((dial, step, passed));
-        Ok(leaf.map(|leaf| Made { leaves: vec![leaf], columns, dial }))
+        Ok(leaf.map(|leaf| Made { leaves: vec![leaf], rows, columns, dial }))
     }
 }
 
@@ -238,7 +234,7 @@ pub(super) fn turned(
         Aim::Dial(dial) => trial(dial),
         Aim::BitsPerWeight(bits) => Goal::bits(bits).turn(start(problem, bits), |dial| {
             let made = trial(dial)?;
-            Ok((problem.bits(&made.leaves, &made.columns)?, made))
+            Ok((problem.bits(&made.leaves, &made.rows, &made.columns)?, made))
         }),
         Aim::Loss(loss) => Goal::loss(loss).turn(problem.dial_at(loss), |dial| {
             let made = trial(dial)?;

@@ -44,7 +44,9 @@ pub(super) fn ternary(problem: &Problem<'_>, aim: Aim) -> Result<Made> {
         let made = by(problem, aim, &stack, &rms)?;
         let missed = match aim {
             Aim::Loss(loss) => problem.outcome(&made)?.loss > loss * 1.01,
-            Aim::BitsPerWeight(bits) => problem.bits(&made.leaves, &made.columns)? < bits * FILLED,
+            Aim::BitsPerWeight(bits) => {
+                problem.bits(&made.leaves, &made.rows, &made.columns)? < bits * FILLED
+            }
             Aim::Dial(_) => false,
         };
         if !missed || stack.planes() == MOST {
@@ -85,7 +87,7 @@ fn by(problem: &Problem<'_>, aim: Aim, stack: &ternary::Stack, rms: &[f32]) -> R
         let rule = rule.ok_or_else(|| Error::invalid("no pass was made"))?;
         let leaves = rule.leaves(&problem.shape, &x)?;
         last = Some((x, columns.clone()));
-        Ok(Made { leaves, columns, dial })
+        Ok(Made { leaves, rows: problem.row_factors.clone(), columns, dial })
     };
     turned(problem, aim, start, trial)
 }

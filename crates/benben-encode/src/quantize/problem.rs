@@ -62,6 +62,9 @@ pub struct Outcome {
     pub dial: f64,
 }
 
+/// Columns of a smaller factor are few, and so loud that they are made coarser before rows are.
+const LOUD: f32 = 0.25;
+
 /// A matrix and its metric, factored.
 pub struct Problem<'a> {
     pub(super) weights: Cow<'a, [f32]>,
@@ -76,10 +79,12 @@ pub struct Problem<'a> {
     energy: (f64, f64),
     /// Weights in units of their rows' factors, column by column, and the largest of each column.
     pub(super) scaled: Vec<f32>,
-    pub(super) largest: Vec<f32>,
+    largest: Vec<f32>,
+    /// The largest weight of each row, in units of the factors of its column, columns of far finer steps left aside.
+    farthest: Vec<f32>,
     /// As [`Factor::feedback`] gives it.
     pub(super) feedback: Vec<f32>,
-    row_factors: Vec<f32>,
+    pub(super) row_factors: Vec<f32>,
     pub(super) column_factors: Vec<f32>,
     /// Square root of what an error of 1, in units of the factors of its row and its column, costs.
     pub(super) unit: f64,
@@ -144,11 +149,16 @@ impl<'a> Problem<'a> {
             None => (vec![1.0; rows], 1.0),
         };
         let mut scaled = vec![0f32; weights.len()];
+        let mut farthest = vec![0f32; rows];
         for (j, own) in scaled.chunks_mut(rows).enumerate() {
             let column = weights.iter().skip(j).step_by(columns);
             own.iter_mut().zip(column).zip(&row_factors).for_each(|((o, w), r)| *o = w / r);
+            let factor = column_factors[j];
+            if factor >= LOUD {
+                let reached = own.iter().zip(&row_factors).map(|(x, r)| (x * r / factor).abs());
+                farthest.iter_mut().zip(reached).for_each(|(most, x)| *most = most.max(x));
+            }
         }
-        let largest = scaled.chunks(rows).map(|c| c.iter().fold(0f32, |m, x| m.max(x.abs()))).collect();
         let norm = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
         Ok(Self {
             energy: (loss::loss(&weights, columns, &moment, importance), norm),
@@ -159,14 +169,36 @@ impl<'a> Problem<'a> {
             moment,
             importance,
             rotation,
+            largest: largest(&scaled, rows),
             scaled,
-            largest,
+            farthest,
             feedback: factor.feedback(),
             row_factors,
             column_factors,
             unit: unit * row_unit,
             seed: options.seed,
         })
+    }
+
+    /// The matrix for a quantizer whose symbols reach so far, where the factors of row and column are 1: factors are made as
+    /// large as it takes. Rows that count more than most lose their lead first, so that others still gain by finer steps;
+    /// then columns are made coarser. A table of 151,936 words, of which a text of code uses few, gets 4.25 bits for each
+    /// weight where that was asked for, and 2.96 by columns alone.
+    pub(super) fn within(&self, reach: f32) -> Within<'_> {
+        let leads = self.row_factors.iter().map(|factor| factor.max(1.0));
+        let needed = steps::within(&self.row_factors, &self.farthest, reach);
+        let rows: Vec<f32> = needed.into_iter().zip(leads).map(|(needed, most)| needed.min(most)).collect();
+        if rows == self.row_factors {
+            let columns = steps::within(&self.column_factors, &self.largest, reach);
+            return Within { scaled: Cow::Borrowed(&self.scaled), rows, columns };
+        }
+        let mut scaled = self.scaled.clone();
+        let ratios: Vec<f32> = self.row_factors.iter().zip(&rows).map(|(before, now)| before / now).collect();
+        for column in scaled.chunks_mut(self.rows) {
+            column.iter_mut().zip(&ratios).for_each(|(x, ratio)| *x *= ratio);
+        }
+        let columns = steps::within(&self.column_factors, &largest(&scaled, self.rows), reach);
+        Within { scaled: Cow::Owned(scaled), rows, columns }
     }
 
     /// Codes the matrix. Of the method, the codec and its parameters count; its own target and `rotate` do not.
@@ -191,8 +223,8 @@ impl<'a> Problem<'a> {
     }
 
     /// Bits for each weight of leaves together with the factors.
-    pub(super) fn bits(&self, leaves: &[EncodedLeaf], columns: &[f32]) -> Result<f64> {
-        let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(columns)?);
+    pub(super) fn bits(&self, leaves: &[EncodedLeaf], rows: &[f32], columns: &[f32]) -> Result<f64> {
+        let (rows, columns) = (steps::stored(rows)?, steps::stored(columns)?);
         let factors = [rows, columns].into_iter().flatten();
         let bytes: u64 = factors
             .flat_map(|e| e.leaves().into_iter().map(EncodedLeaf::stored_bytes).collect::<Vec<_>>())
@@ -209,7 +241,7 @@ impl<'a> Problem<'a> {
 
     /// What the decoded matrix costs.
     pub(super) fn outcome(&self, made: &Made) -> Result<Outcome> {
-        let Made { leaves, columns, dial } = made;
+        let Made { leaves, rows, columns, dial } = made;
         let mut stored = vec![0f32; self.weights.len()];
         for leaf in leaves {
             let mut own = vec![0f32; stored.len()];
@@ -218,7 +250,7 @@ impl<'a> Problem<'a> {
         }
         let turned = is_turned(leaves);
         let mut errors = self.weights.to_vec();
-        for (i, (row, r)) in errors.chunks_mut(self.columns).zip(&self.row_factors).enumerate() {
+        for (i, (row, r)) in errors.chunks_mut(self.columns).zip(rows).enumerate() {
             for (j, (w, c)) in row.iter_mut().zip(columns).enumerate() {
                 let at = if turned { j * self.rows + i } else { i * self.columns + j };
                 *w -= stored[at] * r * c;
@@ -228,7 +260,7 @@ impl<'a> Problem<'a> {
         let squared: f64 = errors.iter().map(|&e| f64::from(e) * f64::from(e)).sum();
         let relative = |x: f64, of: f64| if of > 0.0 { x / of } else { 0.0 };
         Ok(Outcome {
-            bits_per_weight: self.bits(leaves, columns)?,
+            bits_per_weight: self.bits(leaves, rows, columns)?,
             relative_mse: relative(squared, self.energy.1),
             loss: relative(error, self.energy.0),
             error,
@@ -237,14 +269,14 @@ impl<'a> Problem<'a> {
     }
 
     /// The expression around leaves.
-    fn expression(&self, Made { leaves, columns, .. }: Made) -> Result<Expr<EncodedLeaf>> {
+    fn expression(&self, Made { leaves, rows, columns, .. }: Made) -> Result<Expr<EncodedLeaf>> {
         let turned = is_turned(&leaves);
         let mut terms: Vec<_> = leaves.into_iter().map(Expr::Leaf).collect();
         let mut of = if terms.len() == 1 { terms.remove(0) } else { Expr::Sum(terms) };
         if turned {
             of = Expr::Transpose(Box::new(of));
         }
-        let (rows, columns) = (steps::stored(&self.row_factors)?, steps::stored(&columns)?);
+        let (rows, columns) = (steps::stored(&rows)?, steps::stored(&columns)?);
         if rows.is_some() || columns.is_some() {
             of = Expr::Scale { rows, columns, of: Box::new(of) };
         }
@@ -253,6 +285,19 @@ impl<'a> Problem<'a> {
         }
         Ok(of)
     }
+}
+
+/// A matrix all of whose weights symbols reach.
+pub(super) struct Within<'a> {
+    /// Weights in units of the factors of their rows, column by column.
+    pub(super) scaled: Cow<'a, [f32]>,
+    pub(super) rows: Vec<f32>,
+    pub(super) columns: Vec<f32>,
+}
+
+/// The largest of each column.
+fn largest(scaled: &[f32], rows: usize) -> Vec<f32> {
+    scaled.chunks(rows).map(|c| c.iter().fold(0f32, |m, x| m.max(x.abs()))).collect()
 }
 
 /// Whether rows of the leaves are columns of the matrix.

@@ -13,8 +13,7 @@
 use super::dial::Aim;
 use super::integers::{Made, start, step_at, turned};
 use super::pass::{Group, Matrix, Order, Step};
-use super::problem::Problem;
-use super::steps;
+use super::problem::{Problem, Within};
 use crate::method::{Codec, Method};
 use benben_codec::{Target, pvq, rvq};
 use benben_format::{EncodedLeaf, Error, Result};
@@ -127,24 +126,22 @@ pub(super) fn vectors(problem: &Problem<'_>, method: &Method, aim: Aim) -> Resul
     }
     let shape = [problem.columns as u64, problem.rows as u64];
     let vectors = Vectors::of(method, problem.seed);
-    // The targets of the last pass, in the factors of their columns.
-    let mut last: Option<(Vec<f32>, Vec<f32>)> = None;
+    // The targets of the last pass, and the factors of rows and columns that they are in.
+    let mut last: Option<(Vec<f32>, [Vec<f32>; 2])> = None;
     let mut count = PASSES;
     let trial = |dial: f64| {
         let price = (dial.exp2() / (problem.unit * problem.unit)).clamp(1e-60, 1e60);
         #[allow(clippy::cast_possible_truncation, reason = "rounded to f32")]
         let reach = (REACH * step_at(problem, dial)) as f32;
-        let columns = steps::within(&problem.column_factors, &problem.largest, reach);
-        let matrix = Matrix {
-            columns: &problem.scaled,
-            rows: problem.rows,
-            steps: &columns,
-            feedback: &problem.feedback,
-        };
+        let Within { scaled, rows, columns } = problem.within(reach);
+        let matrix =
+            Matrix { columns: &scaled, rows: problem.rows, steps: &columns, feedback: &problem.feedback };
         let mut x = match last.take() {
             Some((mut x, before)) => {
-                for ((x, before), now) in x.chunks_mut(problem.rows).zip(before).zip(&columns) {
-                    x.iter_mut().for_each(|x| *x *= before / now);
+                let [by_row, by_column] = [(&before[0], &rows), (&before[1], &columns)]
+                    .map(|(before, now)| before.iter().zip(now).map(|(b, n)| b / n).collect::<Vec<f32>>());
+                for (x, column) in x.chunks_mut(problem.rows).zip(by_column) {
+                    x.iter_mut().zip(&by_row).for_each(|(x, row)| *x *= column * row);
                 }
                 x
             }
@@ -163,8 +160,8 @@ pub(super) fn vectors(problem: &Problem<'_>, method: &Method, aim: Aim) -> Resul
             }
         }
         let leaves = vec![rule.leaf(&shape, &x)?];
-        last = Some((x, columns.clone()));
-        Ok(Made { leaves, columns, dial })
+        last = Some((x, [rows.clone(), columns.clone()]));
+        Ok(Made { leaves, rows, columns, dial })
     };
     turned(problem, aim, start, trial)
 }
