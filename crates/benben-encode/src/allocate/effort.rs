@@ -29,7 +29,7 @@ pub struct Effort {
 
 impl Effort {
     /// What `effort` stands for: 1 takes the time of coding three levels of every tensor, and each step more than the one
-    /// before. SmolLM2-135M at 55 MB by a text, at effort 4: 19 minutes of CPU time, 18 by the clock on two busy cores.
+    /// before. SmolLM2-135M at 55 MB by a text, at effort 4: 20 minutes on two cores.
     #[must_use]
     pub fn new(effort: u8) -> Self {
         let stage = |samples, survivors| Stage { samples, survivors };
